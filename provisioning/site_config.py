@@ -1,0 +1,326 @@
+"""The site file: what is particular to this one box, read once into a frozen `Site`.
+
+Decides: which keys exist, their types and bounds, and that nothing is missing or unknown.
+Leaves to others: making the directories and secrets (site_keys, the installer), and what Django does with it (appliance.settings).
+
+- Every error names the file, the key and what to write there. Nothing has a silent default.
+- Secrets are files, never keys in the site file; a secret that others could read is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+DEFAULT_PATH = Path("/etc/appliance/site.toml")
+ENVIRONMENT_KEY = "ISOWARD_SITE"
+
+# sun_path in the kernel's sockaddr_un is 108 bytes with the closing zero.
+SOCKET_PATH_LIMIT = 107
+SLOTS = ("a", "b")
+
+# The length each secret must have, in bytes; None means bounded text (PEM).
+SECRET_SIZES: dict[str, int | None] = {
+    "django-secret-key": 64,
+    "keyring-kek": 32,
+    "audit-hmac": 32,
+    "roster-key": 32,
+    "sealer-key": None,
+    "engine-api-key": 64,
+}
+SECRET_TEXT_LIMIT = 4096
+
+
+class SiteError(Exception):
+    """The site file or a secret is not as it must be. The message names the key and the fix."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """Where PostgreSQL listens, and the three roles we are there."""
+
+    socket_dir: Path
+    port: int
+    database: str
+    owner_role: str
+    app_role: str
+    sealer_role: str
+
+    def conninfo(self, role: str) -> str:
+        """The libpq string for one of our roles, over the unix socket."""
+        if role not in (self.owner_role, self.app_role, self.sealer_role):
+            raise SiteError(f"[postgres] knows no role {role!r}: use the owner, app or sealer role")
+        return f"host='{self.socket_dir}' port={self.port} dbname={self.database} user={role}"
+
+
+@dataclass(frozen=True)
+class Listener:
+    """One of the two doors: where it listens and under which names it may be called."""
+
+    host: str
+    port: int
+    tls: bool
+    allowed_hosts: tuple[str, ...]
+    workers: int
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class EngineSite:
+    """What this machine gives the engine."""
+
+    python: Path
+    device: str
+    start_timeout_s: int
+    kv_cache_gib: int
+    max_model_len: int
+    max_num_seqs: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """One box, as its site file describes it."""
+
+    name: str
+    serial: str
+    room: str
+    timezone: str
+    state_dir: Path
+    run_dir: Path
+    secrets_dir: Path
+    media_roots: tuple[Path, ...]
+    trust_root: Path
+    postgres: Postgres
+    redis_socket: Path
+    console: Listener
+    api: Listener
+    engine: EngineSite
+    expected_gpus: int
+
+    @property
+    def releases_dir(self) -> Path:
+        return self.state_dir / "releases"
+
+    @property
+    def quarantine_dir(self) -> Path:
+        return self.state_dir / "quarantine"
+
+    @property
+    def slots_dir(self) -> Path:
+        return self.state_dir / "slots"
+
+    def engine_socket(self, slot: str) -> Path:
+        if slot not in SLOTS:
+            raise SiteError(f"there is no engine slot {slot!r}: slots are {', '.join(SLOTS)}")
+        return self.run_dir / f"engine-{slot}" / "engine.sock"
+
+    def secret(self, name: str) -> bytes:
+        """Read one secret; refuse it when others could have read it or when its size is wrong."""
+        if name not in SECRET_SIZES:
+            raise SiteError(f"there is no secret named {name!r}")
+        path = self.secrets_dir / name
+        try:
+            # O_NOFOLLOW: a link would let whoever can write the directory point at another file.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise SiteError(f"secret {name}: cannot read {path}: {error.strerror}; site_keys makes it") from None
+        with os.fdopen(descriptor, "rb") as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode) or facts.st_mode & 0o077:
+                raise SiteError(f"secret {name}: {path} must be a plain file with mode 0600 or 0400")
+            if facts.st_uid not in (0, os.geteuid()):
+                raise SiteError(f"secret {name}: {path} must belong to this process's user or to root")
+            value = file.read(SECRET_TEXT_LIMIT + 1)
+        _check_secret_size(name, len(value))
+        return value
+
+
+def _check_secret_size(name: str, size: int) -> None:
+    expected = SECRET_SIZES[name]
+    if expected is not None and size != expected:
+        raise SiteError(f"secret {name}: {size} bytes, must be exactly {expected}")
+    if not 0 < size <= SECRET_TEXT_LIMIT:
+        raise SiteError(f"secret {name}: {size} bytes, must be between 1 and {SECRET_TEXT_LIMIT}")
+
+
+class _Table:
+    """One table of the file: typed reads that name the key, and a check that nothing was left unread."""
+
+    def __init__(self, path: Path, document: dict[str, Any], name: str) -> None:
+        value = document.pop(name, None)
+        if not isinstance(value, dict):
+            raise SiteError(f"{path}: table [{name}] is missing")
+        self._path, self._name, self._values = path, name, dict(value)
+
+    def _take(self, key: str, kind: type, fix: str) -> Any:  # noqa: ANN401 - narrowed by each caller
+        value = self._values.pop(key, None)
+        # bool is an int to Python, and a port of `true` is a mistake to us.
+        if type(value) is not kind:
+            found = "is missing" if value is None else f"is {value!r}"
+            raise SiteError(f"{self._path}: {self._name}.{key} {found}; write {fix}")
+        return value
+
+    def text(self, key: str) -> str:
+        value: str = self._take(key, str, "a text of 1 to 200 characters")
+        if not 0 < len(value) <= 200 or not value.isprintable():
+            raise SiteError(f"{self._path}: {self._name}.{key} must be 1 to 200 printable characters")
+        return value
+
+    def identifier(self, key: str) -> str:
+        """A name that is safe inside SQL and a libpq string without quoting."""
+        value = self.text(key)
+        if not (value.isascii() and value.isidentifier() and value == value.lower() and len(value) <= 63):
+            raise SiteError(f"{self._path}: {self._name}.{key} must be a lower-case identifier of at most 63 letters")
+        return value
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        value = self.text(key)
+        if value not in choices:
+            raise SiteError(f"{self._path}: {self._name}.{key} is {value!r}; write one of: {', '.join(choices)}")
+        return value
+
+    def number(self, key: str, low: int, high: int) -> int:
+        value: int = self._take(key, int, f"a whole number from {low} to {high}")
+        if not low <= value <= high:
+            raise SiteError(f"{self._path}: {self._name}.{key} is {value}; write a whole number from {low} to {high}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value: bool = self._take(key, bool, "true or false")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        values: list[Any] = self._take(key, list, "a list of texts")
+        if not values or not all(isinstance(value, str) and value for value in values):
+            raise SiteError(f"{self._path}: {self._name}.{key} must be a list of at least one text")
+        return tuple(values)
+
+    def path(self, key: str) -> Path:
+        return self._absolute(key, self.text(key))
+
+    def paths(self, key: str) -> tuple[Path, ...]:
+        return tuple(self._absolute(key, value) for value in self.texts(key))
+
+    def _absolute(self, key: str, value: str) -> Path:
+        # A quote or backslash would change the meaning of the libpq string it ends up in.
+        if not value.startswith("/") or ".." in Path(value).parts or set(value) & set("'\\\0\n"):
+            raise SiteError(f"{self._path}: {self._name}.{key} must be an absolute path without '..' or quotes")
+        return Path(value)
+
+    def close(self) -> None:
+        if self._values:
+            raise SiteError(f"{self._path}: {self._name}.{sorted(self._values)[0]} is not a known key; remove it")
+
+
+def read(path: Path) -> Site:
+    """Read the site file; raise SiteError with the key and the fix when anything is odd."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SiteError(f"Error reading the site file {path}: {error.strerror}; set {ENVIRONMENT_KEY}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SiteError(f"{path}: not readable as TOML: {error}") from None
+    tables = {
+        name: _Table(path, document, name) for name in ("site", "paths", "postgres", "redis", "console", "api", "engine", "gpus")
+    }
+    if document:
+        raise SiteError(f"{path}: {sorted(document)[0]} is not a known table; remove it")
+    site = _site(path, tables)
+    for table in tables.values():
+        table.close()
+    _check_sockets(path, site)
+    return site
+
+
+def _site(path: Path, tables: dict[str, _Table]) -> Site:
+    site, paths = tables["site"], tables["paths"]
+    return Site(
+        name=site.text("name"),
+        serial=site.text("serial"),
+        room=site.text("room"),
+        timezone=_timezone(path, site.text("timezone")),
+        state_dir=paths.path("state"),
+        run_dir=paths.path("run"),
+        secrets_dir=paths.path("secrets"),
+        media_roots=paths.paths("media"),
+        trust_root=paths.path("trust_root"),
+        postgres=_postgres(tables["postgres"]),
+        redis_socket=tables["redis"].path("socket"),
+        console=_listener(tables["console"]),
+        api=_listener(tables["api"]),
+        engine=_engine(tables["engine"]),
+        expected_gpus=tables["gpus"].number("expected", 0, 64),
+    )
+
+
+def _postgres(table: _Table) -> Postgres:
+    return Postgres(
+        socket_dir=table.path("socket_dir"),
+        port=table.number("port", 1, 65535),
+        database=table.identifier("database"),
+        owner_role=table.identifier("owner_role"),
+        app_role=table.identifier("app_role"),
+        sealer_role=table.identifier("sealer_role"),
+    )
+
+
+def _listener(table: _Table) -> Listener:
+    return Listener(
+        host=table.text("host"),
+        port=table.number("port", 1, 65535),
+        tls=table.flag("tls"),
+        allowed_hosts=table.texts("allowed_hosts"),
+        workers=table.number("workers", 1, 64),
+    )
+
+
+def _engine(table: _Table) -> EngineSite:
+    return EngineSite(
+        python=table.path("python"),
+        device=table.choice("device", ("cpu", "cuda")),
+        start_timeout_s=table.number("start_timeout_s", 10, 3600),
+        kv_cache_gib=table.number("kv_cache_gib", 1, 4096),
+        max_model_len=table.number("max_model_len", 128, 1_048_576),
+        max_num_seqs=table.number("max_num_seqs", 1, 4096),
+    )
+
+
+def _timezone(path: Path, name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise SiteError(f"{path}: site.timezone is {name!r}; write a zone name such as America/Chicago") from None
+    return name
+
+
+def _check_sockets(path: Path, site: Site) -> None:
+    """A unix socket path over the kernel's limit fails much later, in another process, with a riddle."""
+    sockets = [site.redis_socket, site.postgres.socket_dir / f".s.PGSQL.{site.postgres.port}"]
+    sockets += [site.engine_socket(slot) for slot in SLOTS]
+    for socket in sockets:
+        check_socket_path(socket, where=str(path))
+
+
+def check_socket_path(socket: Path, *, where: str) -> None:
+    size = len(os.fsencode(socket))
+    if size > SOCKET_PATH_LIMIT:
+        raise SiteError(f"{where}: {socket} is {size} bytes; a unix socket path has at most {SOCKET_PATH_LIMIT}: use a shorter directory")
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: Path) -> Site:
+    return read(path)
+
+
+def current() -> Site:
+    """The site this process belongs to. Read once: a changed file needs a restart, on purpose."""
+    return _read_once(Path(os.environ.get(ENVIRONMENT_KEY) or DEFAULT_PATH))
