@@ -230,7 +230,8 @@ def read(path: Path) -> Site:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SiteError(f"{path}: not readable as TOML: {error}") from None
     tables = {
-        name: _Table(path, document, name) for name in ("site", "paths", "postgres", "redis", "console", "api", "engine", "gpus")
+        name: _Table(path, document, name)
+        for name in ("site", "paths", "postgres", "redis", "console", "api", "engine", "gpus")
     }
     if document:
         raise SiteError(f"{path}: {sorted(document)[0]} is not a known table; remove it")
@@ -313,7 +314,9 @@ def _check_sockets(path: Path, site: Site) -> None:
 def check_socket_path(socket: Path, *, where: str) -> None:
     size = len(os.fsencode(socket))
     if size > SOCKET_PATH_LIMIT:
-        raise SiteError(f"{where}: {socket} is {size} bytes; a unix socket path has at most {SOCKET_PATH_LIMIT}: use a shorter directory")
+        raise SiteError(
+            f"{where}: {socket} is {size} bytes; a unix socket path has at most {SOCKET_PATH_LIMIT}: use a shorter directory"
+        )
 
 
 @lru_cache(maxsize=4)

@@ -1,0 +1,64 @@
+"""Real servers for every test run, started when the first test needs them; and no silent skip in CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioning import site_config
+from tests import private_site
+
+private_site.enter()
+GPU_TESTS = Path(__file__).parent / "gpu"
+
+
+@pytest.fixture(scope="session")
+def site() -> site_config.Site:
+    """The private site of this run."""
+    return site_config.current()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(site: site_config.Site) -> Iterator[private_site.servers.Postgres]:
+    server = private_site.postgres(site)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(site: site_config.Site) -> Iterator[private_site.servers.Redis]:
+    server = private_site.redis(site)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(postgres_server: private_site.servers.Postgres) -> None:
+    """pytest-django asks for this before it makes the test database: the server must run by then."""
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> None:
+    """After the migrations, grant the roles what they have in production."""
+    from django.core.management import call_command, get_commands  # noqa: PLC0415 - needs settings
+
+    if "grant_roles" in get_commands():
+        with django_db_blocker.unblock():  # type: ignore[attr-defined]
+            call_command("grant_roles")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """In CI a test that skips for a missing part has not shown what it promises: it fails. Only tests/gpu may skip."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    allowed = GPU_TESTS in item.path.parents
+    if os.environ.get("CI") == "true" and report.skipped and not allowed and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI, where nothing outside tests/gpu may skip: {reason}"

@@ -1,0 +1,113 @@
+"""The site file refuses what is missing, odd or unknown, and says which key and what to write."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from provisioning import site_config, site_keys
+from provisioning.evaluation import site_file
+
+
+@pytest.fixture
+def site_toml(tmp_path: Path) -> Path:
+    layout = site_file.Layout(tmp_path / "s")
+    site_file.write(layout)
+    return layout.site_file
+
+
+def test_it_reads_what_the_evaluation_writes(site_toml: Path) -> None:
+    site = site_config.read(site_toml)
+    assert site.console.url == "http://127.0.0.1:8800"
+    assert site.releases_dir == site.state_dir / "releases"
+    assert site.engine_socket("a") == site.run_dir / "engine-a" / "engine.sock"
+    assert "user=isoward_app" in site.postgres.conninfo("isoward_app")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('room = "on this desk"\n', "", "site.room is missing"),
+        ('timezone = "UTC"', 'timezone = "Mars/Olympus"', "site.timezone"),
+        ("workers = 1", "workers = true", "console.workers"),
+        ("workers = 1", "workers = 0", "console.workers is 0"),
+        ('device = "cpu"', 'device = "abacus"', "write one of: cpu, cuda"),
+        ("expected = 0", "expected = 0\ndebug = true", "gpus.debug is not a known key"),
+        ("[gpus]", "[extra]\nx = 1\n[gpus]", "extra is not a known table"),
+        ('database = "isoward"', 'database = "iso ward"', "postgres.database"),
+        ('socket = "/', 'socket = "relative/', "redis.socket must be an absolute path"),
+        ("[redis]", "[redis", "not readable as TOML"),
+    ],
+)
+def test_it_refuses_an_odd_file_and_names_the_key(site_toml: Path, old: str, new: str, named: str) -> None:
+    text = site_toml.read_text()
+    assert old in text
+    site_toml.write_text(text.replace(old, new, 1))
+    with pytest.raises(site_config.SiteError, match="^.*") as refusal:
+        site_config.read(site_toml)
+    assert named in str(refusal.value)
+    assert str(site_toml) in str(refusal.value)
+
+
+def test_a_missing_file_says_which_variable_to_set(tmp_path: Path) -> None:
+    with pytest.raises(site_config.SiteError, match="ISOWARD_SITE"):
+        site_config.read(tmp_path / "absent.toml")
+
+
+def test_a_socket_path_over_the_kernels_limit_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+    with pytest.raises(site_config.SiteError, match="at most 107"):
+        site_file.write(site_file.Layout(deep))
+
+
+def test_no_other_role_gets_a_connection_string(site_toml: Path) -> None:
+    with pytest.raises(site_config.SiteError, match="no role"):
+        site_config.read(site_toml).postgres.conninfo("postgres")
+
+
+class TestSecrets:
+    @pytest.fixture
+    def site(self, site_toml: Path) -> site_config.Site:
+        site = site_config.read(site_toml)
+        site_keys.create_missing(site)
+        return site
+
+    def test_they_are_made_once_and_never_replaced(self, site: site_config.Site) -> None:
+        before = {name: site.secret(name) for name in site_config.SECRET_SIZES}
+        assert site_keys.create_missing(site) == ()
+        assert {name: site.secret(name) for name in site_config.SECRET_SIZES} == before
+        assert len(set(before.values())) == len(before)
+
+    def test_one_that_others_can_read_is_refused(self, site: site_config.Site) -> None:
+        path = site.secrets_dir / "keyring-kek"
+        assert len(site.secret("keyring-kek")) == 32
+        path.chmod(0o640)
+        with pytest.raises(site_config.SiteError, match="mode 0600"):
+            site.secret("keyring-kek")
+
+    def test_one_of_the_wrong_size_is_refused_and_never_quoted(self, site: site_config.Site) -> None:
+        path = site.secrets_dir / "roster-key"
+        path.write_bytes(b"too short, and secret")
+        with pytest.raises(site_config.SiteError, match="must be exactly 32") as refusal:
+            site.secret("roster-key")
+        assert "secret, " not in str(refusal.value).replace("secret roster-key", "")
+        assert "too short" not in str(refusal.value)
+
+    def test_a_link_in_its_place_is_refused(self, site: site_config.Site) -> None:
+        path = site.secrets_dir / "audit-hmac"
+        other = path.with_name("elsewhere")
+        path.rename(other)
+        path.symlink_to(other)
+        with pytest.raises(site_config.SiteError, match="audit-hmac"):
+            site.secret("audit-hmac")
+
+    def test_a_changed_secret_stops_key_making_instead_of_being_replaced(self, site: site_config.Site) -> None:
+        (site.secrets_dir / "audit-hmac").write_bytes(b"")
+        with pytest.raises(site_config.SiteError, match="audit-hmac"):
+            site_keys.create_missing(site)
+
+    def test_an_unknown_name_is_refused(self, site: site_config.Site) -> None:
+        with pytest.raises(site_config.SiteError, match="no secret"):
+            dataclasses.replace(site).secret("../site.toml")
