@@ -1,0 +1,77 @@
+"""Open, close and take on alerts. Each act is a row here and a row in the audit log, in one transaction.
+
+Nothing here decides whether something is wrong: watchers do, and call open_ and close with what they found.
+Opening what is open and closing what is closed change nothing, so a watcher may repeat itself.
+"""
+
+from __future__ import annotations
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from appliance.alerts import rules, selectors
+from appliance.alerts.errors import NoSuchAlertError
+from appliance.alerts.models import Alert
+from appliance.audit import services as audit
+from appliance.audit.actions import Action
+
+
+@transaction.atomic
+def open_(*, actor: str, key: str, severity: rules.Severity, title: str, detail: str = "") -> rules.Alert:
+    """Make the fault known, or bring the open alert up to date. It never becomes less urgent while it stands."""
+    row = Alert.objects.select_for_update().filter(key=key, closed_at__isnull=True).first()
+    if row is None:
+        new = _insert(key=key, severity=severity, title=title, detail=detail)
+        if new is not None:
+            audit.record(actor=actor, action=Action.ALERT_OPENED, target=key, detail={"severity": severity.value})
+            return selectors.value(new)
+        row = Alert.objects.select_for_update().get(key=key, closed_at__isnull=True)
+
+    worse = severity.rank > rules.Severity(row.severity).rank
+    row.detail = detail
+    if worse:
+        row.severity, row.title = severity.value, title
+        # Whoever took it on took on the milder fault; it needs a new look.
+        row.acknowledged_by, row.acknowledged_at = "", None
+    row.save(update_fields=["detail", "severity", "title", "acknowledged_by", "acknowledged_at"])
+    if worse:
+        audit.record(actor=actor, action=Action.ALERT_WORSENED, target=key, detail={"severity": severity.value})
+    return selectors.value(row)
+
+
+@transaction.atomic
+def close(*, actor: str, key: str, reason: str) -> bool:
+    """The fault is over. False means that no alert with this key was open."""
+    closed = Alert.objects.filter(key=key, closed_at__isnull=True).update(closed_at=timezone.now())
+    if not closed:
+        return False
+    audit.record(actor=actor, action=Action.ALERT_CLOSED, target=key, detail={"reason": reason})
+    return True
+
+
+@transaction.atomic
+def acknowledge(*, actor: str, alert_id: int) -> rules.Alert:
+    """Somebody takes the alert on. It stays open until the fault is over."""
+    row = Alert.objects.select_for_update().filter(pk=alert_id).first()
+    if row is None:
+        raise NoSuchAlertError(f"there is no alert {alert_id}")
+    rules.check_can_acknowledge(selectors.value(row), actor=actor)
+    if row.acknowledged_by == actor:
+        return selectors.value(row)
+    row.acknowledged_by, row.acknowledged_at = actor, timezone.now()
+    row.save(update_fields=["acknowledged_by", "acknowledged_at"])
+    audit.record(actor=actor, action=Action.ALERT_ACKNOWLEDGED, target=row.key)
+    return selectors.value(row)
+
+
+def _insert(*, key: str, severity: rules.Severity, title: str, detail: str) -> Alert | None:
+    """None when an alert with this key is already open. The constraint decides, so two watchers cannot both win."""
+    try:
+        with transaction.atomic():
+            return Alert.objects.create(
+                key=key, severity=severity.value, title=title, detail=detail, opened_at=timezone.now()
+            )
+    except IntegrityError:
+        if Alert.objects.filter(key=key, closed_at__isnull=True).exists():
+            return None
+        raise
