@@ -1,0 +1,48 @@
+"""`make lock`: resolve every requirements file again and write every lock, each file by its hash.
+
+Decides: the platform locked for (Python 3.11, x86-64, glibc of Debian 12; wheels only, so nothing is compiled on the box).
+Leaves to others: installing (environments.py).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from provisioning.evaluation import environments as env
+
+OVERRIDES = env.HERE / "engine-overrides.in"
+SOURCES: tuple[tuple[Path, Path, tuple[str, ...]], ...] = (
+    (env.HERE / "bootstrap.in", env.BOOTSTRAP_LOCK, ()),
+    (env.REPOSITORY / "requirements.in", env.RUNTIME_LOCK, ()),
+    (env.REPOSITORY / "tests" / "requirements.in", env.TEST_LOCK, ()),
+    (env.HERE / "engine.in", env.ENGINE_LOCKS["cpu"], ("--override", str(OVERRIDES.relative_to(env.REPOSITORY)))),
+    (env.HERE / "engine-cuda.in", env.ENGINE_LOCKS["cuda"], ()),
+)
+OPTIONS = (
+    "--quiet",
+    "--generate-hashes",
+    "--no-emit-index-url",
+    "--no-emit-find-links",
+    "--only-binary=:all:",
+    "--python-version=3.11",
+    "--python-platform=x86_64-manylinux_2_36",
+    "--custom-compile-command=make lock",
+)
+
+
+def main() -> int:
+    """Write all locks. `make lock UPGRADE=1` takes the newest versions; without it, pins that still fit stay."""
+    upgrade = ("--upgrade",) if "--upgrade" in sys.argv[1:] else ()
+    for source, target, options in SOURCES:
+        words = [str(source.relative_to(env.REPOSITORY)), "--output-file", str(target.relative_to(env.REPOSITORY))]
+        command = [str(env.VENV / "bin" / "uv"), "pip", "compile", *OPTIONS, *upgrade, *options, *words]
+        print(f"locking {words[2]}", flush=True)
+        if subprocess.run(command, cwd=env.REPOSITORY, check=False).returncode != 0:
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
