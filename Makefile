@@ -1,0 +1,38 @@
+# Two commands matter: `make up` shows the box working on this machine, `make test` proves it.
+# Everything else is Python in provisioning/evaluation/; this file only says which module, with which directory.
+
+PYTHON       ?= python3
+SITE         ?= var/evaluation
+CONSOLE_PORT ?= 8800
+API_PORT     ?= 8801
+PERSON       ?= bob
+VENV         := .venv/bin/python
+export CONSOLE_PORT API_PORT ONCE ONLY
+
+.PHONY: help up down code test check lint format lock
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+up:  ## start the whole box here and show one answer; ONCE=1 stops again; CONSOLE_PORT= and API_PORT= move it
+	@$(PYTHON) -m provisioning.evaluation.bootstrap up $(SITE)
+
+down:  ## stop it, and clean up what a killed run left
+	@$(PYTHON) -m provisioning.evaluation.down $(SITE)
+
+code:  ## a one-time code for signing in to the evaluation: make code PERSON=bob
+	@$(PYTHON) -m provisioning.evaluation.people $(SITE) $(PERSON)
+
+test:  ## everything, installs included; ONLY=tests/browser runs a part
+	@$(PYTHON) -m provisioning.evaluation.bootstrap test
+
+check:  ## lint and types without the tests
+	@$(PYTHON) -m provisioning.evaluation.bootstrap check
+
+lint: check
+
+format:  ## format and fix what can be fixed
+	@$(VENV) -m ruff check --fix . ; $(VENV) -m ruff format .
+
+lock:  ## resolve every requirements file again and write the locks; UPGRADE=1 takes the newest versions
+	@$(VENV) -m provisioning.evaluation.lock $(if $(UPGRADE),--upgrade)
