@@ -183,9 +183,8 @@ def providers(root: Path) -> list[str]:
 def unexplained_exceptions(root: Path) -> list[str]:
     """Each exception from a linter or the type checker is written where it happens, with its reason."""
     mark = re.compile(r"#\s*(noqa|type:\s*ignore|mypy:|ruff:)(?P<rest>.*)$")
-    reasoned = re.compile(
-        r"^:?\s*(\[[\w, -]+\]|[A-Z]+\d+(,\s*[A-Z]+\d+)*|noqa:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)\s*(-|#|:)\s*(?P<why>\S{3}.*)$"
-    )
+    codes = r"[A-Z]+\d+(,\s*[A-Z]+\d+)*"
+    reasoned = re.compile(rf"^:?\s*(\[[\w, -]+\]|{codes}|noqa:\s*{codes})\s*(-|#|:)\s*(?P<why>\S{{3}}.*)$")
     found = []
     for path in [*python_files(root), *python_files(root, "tests")]:
         if "architecture" in path.parts:

@@ -109,9 +109,7 @@ RULES = {
     ),
     "migrations have a way back": Rule(
         checks.migrations_without_a_way_back,
-        {
-            "inference/queue/migrations/0002_a.py": "migrations.RunSQL('a', reverse_sql='b')\nmigrations.RunPython(a, b)\n"
-        },
+        {"inference/queue/migrations/0002_a.py": "migrations.RunSQL('a', 'b')\nmigrations.RunPython(a, b)\n"},
         (
             {"inference/queue/migrations/0002_a.py": "migrations.RunSQL('a')\n"},
             {"inference/queue/migrations/0002_a.py": "migrations.RunPython(a)\n"},

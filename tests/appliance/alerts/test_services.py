@@ -22,7 +22,7 @@ def open_(severity: Severity = Severity.WARNING, detail: str = "") -> int:
 def audited() -> list[tuple[str, str]]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT action, actor FROM audit_record WHERE action LIKE 'alert.%%' ORDER BY seq")
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def test_opening_twice_leaves_one_alert_and_one_record() -> None:

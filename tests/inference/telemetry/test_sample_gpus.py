@@ -85,7 +85,7 @@ def test_a_card_that_falls_off_the_bus_raises_an_alert_and_its_return_closes_it(
 
 def test_heat_and_memory_errors_become_alerts_while_the_sampler_runs(simulated: library.SimulatedNvml) -> None:
     with sampling(simulated.environment(), expected=1):
-        until(lambda: selectors.cards(), 20, "the card is seen")
+        until(selectors.cards, 20, "the card is seen")
         simulated.say("0 temperature 93", "0 ecc_uncorrected 1")
         hot, ecc = f"gpu.temperature.{UUID.format(0)}", f"gpu.ecc.{UUID.format(0)}"
         until(lambda: standing() == {hot, ecc}, 10, "both faults are alerts")
