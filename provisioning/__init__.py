@@ -1,0 +1,1 @@
+"""The host: before, under and without Django."""
