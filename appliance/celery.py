@@ -1,0 +1,27 @@
+"""The Celery application, and the whole beat schedule in one list.
+
+Celery is the bell, never the truth: every task finds its work in PostgreSQL, and the sweeps below find what a lost
+message left behind.
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "appliance.settings")
+
+app = Celery("isoward")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["inference.queue", "inference.releases", "inference.telemetry", "appliance.changes"])
+
+# name, task, every how many seconds
+SCHEDULE = [
+    ("sweep jobs", "inference.queue.tasks.sweep", 3.0),
+    ("sweep imports", "inference.releases.tasks.sweep", 15.0),
+    ("execute approved changes", "appliance.changes.tasks.execute_approved", 5.0),
+]
+app.conf.beat_schedule = {name: {"task": task, "schedule": every} for name, task, every in SCHEDULE}
+# Beat remembers nothing worth keeping; its file lives with the state so that a read-only code folder works.
+app.conf.beat_schedule_filename = os.environ.get("ISOWARD_BEAT_FILE", "/tmp/isoward-beat")  # noqa: S108 - overridden by the unit
