@@ -1,0 +1,184 @@
+"""The asyncio writer: one shard per process, group commit by COPY.
+
+While one commit is in flight, everything that arrives waits and goes into the next: no timer, and the busier the box
+the larger the groups. `put` returns when the record is durable; a failure means it may not be, so the caller must not
+go on. After any database error the channel opens a new shard: whether the old commit happened is then visible in the
+old shard, and neither shard can have a gap or a repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import AsyncConnection
+
+from appliance.audit import chain
+from appliance.audit.entry import Entry, Position
+from appliance.audit.errors import AuditUnavailableError
+
+log = logging.getLogger(__name__)
+
+_LONGEST_QUEUE = 4096
+_RECONNECT_SECONDS = 0.5
+_COMMIT_SECONDS = 10.0
+
+
+@dataclass
+class _Waiting:
+    entry: Entry
+    keep: bool
+    done: asyncio.Future[Position]
+
+
+class Channel:
+    """Durable records from one event loop; open with `open`, one per process."""
+
+    def __init__(self, conninfo: str, writer: str) -> None:
+        self._conninfo = conninfo
+        self._writer = writer
+        self._connection: AsyncConnection[tuple[object, ...]] | None = None
+        self._shard = 0
+        self._seq = 0
+        self._queue: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._flusher: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, conninfo: str, *, writer: str) -> Channel:
+        """Start the writer. It connects by itself, and again after each loss; until then `put` refuses."""
+        channel = cls(conninfo, writer)
+        with contextlib.suppress(psycopg.Error, OSError):
+            await channel._connect()
+        channel._flusher = asyncio.create_task(channel._run())
+        return channel
+
+    @property
+    def available(self) -> bool:
+        """Whether there is a connection that worked last time."""
+        return self._connection is not None
+
+    async def put(self, entry: Entry, *, keep: bool = False) -> Position:
+        """Make one record durable and return its place, or raise AuditUnavailableError.
+
+        `keep` is for outcomes: the work is done, so the record is held and written when the database is back.
+        """
+        if self._closing or (self._connection is None and not keep) or len(self._queue) >= _LONGEST_QUEUE:
+            raise AuditUnavailableError("the audit log cannot take a record now")
+        waiting = _Waiting(entry, keep, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._wake.set()
+        return await waiting.done
+
+    async def close(self) -> None:
+        """Write what is queued and stop; what cannot be written is reported as unavailable."""
+        self._closing = True
+        self._wake.set()
+        if self._flusher is not None:
+            await self._flusher
+        await self._drop()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._connection is None and not await self._reconnect():
+                self._refuse_waiting()
+                if self._closing:
+                    return
+                await asyncio.sleep(_RECONNECT_SECONDS)  # the database is away: ask again, do not spin
+                self._wake.set()
+                continue
+            if self._queue:
+                batch, self._queue = self._queue, []
+                await self._write(batch)
+                self._wake.set()
+            elif self._closing:
+                return
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        first = self._seq + 1
+        rows = [chain.encode(Position(self._shard, first + i), waiting.entry) for i, waiting in enumerate(batch)]
+        connection = self._connection
+        if connection is None:
+            raise RuntimeError("written before connected")
+        try:
+            async with asyncio.timeout(_COMMIT_SECONDS):
+                async with connection.transaction(), connection.cursor() as cursor, cursor.copy(chain.COPY_IN) as copy:
+                    await copy.write(chain.copy_bytes(rows))
+        except (psycopg.Error, OSError, TimeoutError) as error:
+            log.warning("audit_write_failed", extra={"error_type": type(error).__name__, "rows": len(batch)})
+            await self._recover(batch, first)
+            return
+        self._seq += len(batch)
+        for i, waiting in enumerate(batch):
+            if not waiting.done.done():
+                waiting.done.set_result(Position(self._shard, first + i))
+
+    async def _recover(self, batch: list[_Waiting], first: int) -> None:
+        """After a failed write: learn from the old shard what was committed; the rest is refused or kept."""
+        old_shard = self._shard
+        await self._drop()
+        committed = await self._committed(old_shard) if await self._reconnect() else 0
+        kept: list[_Waiting] = []
+        for i, waiting in enumerate(batch):
+            if waiting.done.done():
+                continue
+            if first + i <= committed:
+                waiting.done.set_result(Position(old_shard, first + i))
+            elif waiting.keep:
+                kept.append(waiting)
+            else:
+                waiting.done.set_exception(AuditUnavailableError("the record did not become durable"))
+        self._queue = kept + self._queue
+        self._wake.set()
+
+    async def _committed(self, shard: int) -> int:
+        if self._connection is None:
+            return 0
+        try:
+            cursor = await self._connection.execute(
+                "SELECT coalesce(max(seq), 0) FROM audit_record WHERE shard = %s", [shard]
+            )
+            row = await cursor.fetchone()
+        except (psycopg.Error, OSError):
+            return 0
+        return int(str(row[0])) if row else 0
+
+    def _refuse_waiting(self) -> None:
+        kept = [] if self._closing else [waiting for waiting in self._queue if waiting.keep]
+        for waiting in self._queue:
+            if waiting not in kept and not waiting.done.done():
+                waiting.done.set_exception(AuditUnavailableError("the audit log is not reachable"))
+        self._queue = kept
+
+    async def _reconnect(self) -> bool:
+        try:
+            await self._connect()
+        except (psycopg.Error, OSError, TimeoutError):
+            return False
+        return True
+
+    async def _connect(self) -> None:
+        async with asyncio.timeout(_COMMIT_SECONDS):
+            connection = await AsyncConnection.connect(
+                self._conninfo, autocommit=True, connect_timeout=3, application_name=f"audit {self._writer}"
+            )
+            cursor = await connection.execute(
+                "INSERT INTO audit_shard (writer, opened_at, last_seq) VALUES (%s, now(), 0) RETURNING id",
+                [self._writer],
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            raise AuditUnavailableError("the database gave no shard")
+        self._connection, self._shard, self._seq = connection, int(str(row[0])), 0
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await connection.close()

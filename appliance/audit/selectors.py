@@ -1,0 +1,178 @@
+"""Reading the log: its head, a search with keyset paging, one record, and the records behind one request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from django.conf import settings
+from django.db.models import QuerySet
+
+from appliance.audit import checkpoint, verifier
+from appliance.audit.errors import AuditError
+from appliance.audit.models import Checkpoint, Record
+from appliance.audit.sealer import connect
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last signed checkpoint, and what has come since."""
+
+    size: int
+    root: str
+    at: datetime | None
+    note: str
+    unsealed: int
+    oldest_unsealed_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A record as a page shows it."""
+
+    shard: int
+    seq: int
+    at: datetime
+    kind: str
+    action: str
+    actor: str
+    outcome: str
+    target: str
+    request_id: str
+    client: str
+    end_user: str
+    purpose: str
+    task: str
+    data_class: str
+    model: str
+    release: str
+    change_id: int
+    prompt_hmac: str
+    answer_hmac: str
+    patient_tag: str
+    hmac_key: str
+    input_tokens: int
+    output_tokens: int
+    detail: str
+    leaf: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to look for; empty fields do not narrow. `before` is the key of the last row of the page before."""
+
+    actor: str = ""
+    action: str = ""
+    request_id: str = ""
+    client: str = ""
+    kind: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    before: tuple[int, int, int] | None = None
+
+    def facts(self) -> Mapping[str, str]:
+        """The query as it is written into the record of the reading."""
+        text = {
+            "actor": self.actor,
+            "action": self.action,
+            "request_id": self.request_id,
+            "client": self.client,
+            "kind": self.kind,
+        }
+        return {key: value for key, value in text.items() if value}
+
+
+def search(query: Query, *, limit: int = 50) -> tuple[Row, ...]:
+    """The newest records that match, newest first; page with `before` (at_us, shard, seq) of the last row."""
+    rows: QuerySet[Record] = Record.objects.order_by("-at_us", "-shard", "-seq")
+    for name, value in query.facts().items():
+        rows = rows.filter(**{name: value})
+    if query.since:
+        rows = rows.filter(at_us__gte=_us(query.since))
+    if query.until:
+        rows = rows.filter(at_us__lt=_us(query.until))
+    if query.before:
+        rows = rows.extra(where=["(at_us, shard, seq) < (%s, %s, %s)"], params=list(query.before))
+    return tuple(_row(record) for record in rows[:limit])
+
+
+def entry(*, shard: int, seq: int) -> Row | None:
+    """One record, or None."""
+    record = Record.objects.filter(shard=shard, seq=seq).first()
+    return _row(record) if record else None
+
+
+def of_request(request_id: str) -> tuple[Row, ...]:
+    """Everything recorded about one request, oldest first."""
+    return tuple(
+        _row(record) for record in Record.objects.filter(request_id=request_id).order_by("at_us", "shard", "seq")
+    )
+
+
+def head() -> Head:
+    """The last checkpoint; size 0 when nothing was sealed yet."""
+    last = Checkpoint.objects.order_by("-size").first()
+    waiting = Record.objects.extra(
+        where=["seq > coalesce((SELECT max(g.last_seq) FROM audit_segment g WHERE g.shard = audit_record.shard), 0)"]
+    )
+    oldest = waiting.order_by("at_us").values_list("at_us", flat=True).first()
+    return Head(
+        size=last.size if last else 0,
+        root=bytes(last.root).hex() if last else "",
+        at=last.at if last else None,
+        note=last.note if last else "",
+        unsealed=waiting.count(),
+        oldest_unsealed_at=_time(oldest) if oldest else None,
+    )
+
+
+def verify() -> verifier.Report:
+    """Verify the whole log now, on a connection of its own."""
+    with connect(settings.SITE.postgres.conninfo(settings.DB_ROLE)) as connection:
+        return verifier.verify(connection, public=sealer_public_key(), origin=origin(), memory=sealer_memory())
+
+
+def origin() -> str:
+    """The log's name in its checkpoints."""
+    return checkpoint.origin(settings.SITE.serial)
+
+
+def sealer_memory() -> Path:
+    """The sealer's own note of the largest checkpoint it signed."""
+    return Path(settings.SITE.state_dir) / "sealer" / "checkpoint"
+
+
+def sealer_private_key() -> Ed25519PrivateKey:
+    """The sealer's key; only the sealer's uid can read the file."""
+    key = load_pem_private_key(settings.SITE.secret("sealer-key"), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise AuditError("the sealer's key is not Ed25519")
+    return key
+
+
+def sealer_public_key() -> Ed25519PublicKey:
+    """The key auditors verify with; published beside the sealer's memory when the sealer starts."""
+    path = sealer_memory().with_name("public-key")
+    if not path.is_file():
+        raise AuditError("the sealer has not published its public key yet; start the sealer")
+    return Ed25519PublicKey.from_public_bytes(bytes.fromhex(path.read_text(encoding="ascii").strip()))
+
+
+def _us(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000)
+
+
+def _time(at_us: int) -> datetime:
+    return datetime.fromtimestamp(at_us / 1_000_000, tz=UTC)
+
+
+def _row(record: Record) -> Row:
+    values: dict[str, Any] = {
+        name: getattr(record, name) for name in Row.__dataclass_fields__ if name not in {"at", "leaf"}
+    }
+    return Row(at=_time(record.at_us), leaf=bytes(record.leaf).hex(), **values)
