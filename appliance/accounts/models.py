@@ -1,0 +1,92 @@
+"""Staff, their second factor, and the keys they sign changes with."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django_otp.models import Device
+
+from appliance.accounts.permissions import Permission, Role, conflicting_roles, granted
+
+
+def _roles_apart() -> Q:
+    together = Q()
+    for one, other in conflicting_roles():
+        together |= Q(roles__contains=[one.value, other.value])
+    return ~together
+
+
+class Person(AbstractBaseUser):  # type: ignore[django-manager-missing]  # from django-otp, untyped
+    """Somebody who may sign in. There is no superuser: rights come from roles alone."""
+
+    username = models.CharField(max_length=32, unique=True)
+    display_name = models.CharField(max_length=120)
+    roles = ArrayField(
+        models.CharField(max_length=32, choices=[(r.value, r.label) for r in Role]), default=list, blank=True
+    )
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    failures = models.PositiveIntegerField(default=0)
+    locked_until = models.DateTimeField(null=True, blank=True)
+
+    USERNAME_FIELD = "username"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+    objects = BaseUserManager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="accounts_person_duties_apart", condition=_roles_apart()),
+            models.CheckConstraint(
+                name="accounts_person_username", condition=Q(username__regex=r"^[a-z][a-z0-9._-]{1,31}$")
+            ),
+        ]
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What this person's roles allow; nothing when inactive."""
+        return granted(self.roles) if self.is_active else frozenset()
+
+    def may(self, permission: Permission) -> bool:
+        """Whether this person holds the permission now."""
+        return permission in self.permissions
+
+
+class TotpDevice(Device):  # type: ignore[misc]  # django-otp ships no types
+    """A one-time-code generator. Unlike the stock one its seed is sealed, and a step counts once."""
+
+    sealed_seed = models.BinaryField()
+    last_step = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="accounts_totp_one_confirmed", fields=["user"], condition=Q(confirmed=True)),
+        ]
+
+    def verify_token(self, token: str) -> bool:
+        """Refuse: codes are checked by `services.check_code` alone, which counts failures."""
+        del token
+        return False
+
+
+class SigningKey(models.Model):
+    """An approver's Ed25519 key: the private half opens only with its owner's password, the public half is MACed."""
+
+    person = models.CharField(max_length=32)
+    key_id = models.CharField(max_length=16, unique=True)
+    public_key = models.BinaryField()
+    mac = models.BinaryField()
+    sealed_private_key = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="accounts_signing_key_one_current", fields=["person"], condition=Q(retired_at__isnull=True)
+            ),
+        ]

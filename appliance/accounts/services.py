@@ -1,0 +1,237 @@
+"""Writing about people: creating them, their factors and keys, and checking who stands at the door.
+
+Failure counters are written outside of any transaction that a refusal could roll back (SECURITY.md, finding 2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Sequence
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.conf import settings
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from appliance.accounts import rules
+from appliance.accounts.errors import PersonError, SigningKeyError, SignInRefusedError
+from appliance.accounts.models import Person, SigningKey, TotpDevice
+from appliance.accounts.permissions import Permission, granted
+from appliance.audit import services as audit
+from appliance.audit.actions import Action
+from appliance.audit.services import unaudited
+from appliance.keyring import services as keyring
+from provisioning import approval
+
+_SALT_BYTES = 16
+_NONCE_BYTES = 12
+_SEED_BYTES = 20
+_SCRYPT = {"length": 32, "n": 2**15, "r": 8, "p": 1}
+
+
+@transaction.atomic
+def create_person(*, actor: str, username: str, display_name: str, password: str, roles: Sequence[str]) -> Person:
+    """Add somebody who may sign in once a one-time code is enrolled; approvers also get a signing key."""
+    rules.check_username(username)
+    rules.check_roles(roles)
+    person = Person(username=username, display_name=display_name.strip() or username, roles=sorted(set(roles)))
+    try:
+        validate_password(password, person)
+    except ValidationError as error:
+        raise PersonError(" ".join(error.messages)) from error
+    person.set_password(password)
+    try:
+        with transaction.atomic():
+            person.save()
+    except IntegrityError as error:
+        raise PersonError(f"There is already somebody called {username}.") from error
+    if Permission.CHANGE_APPROVE in granted(roles):
+        _enrol_signing_key(actor, username, password)
+    audit.record(actor=actor, action=Action.PERSON_CREATED, target=username, detail={"roles": list(person.roles)})
+    return person
+
+
+@transaction.atomic
+def set_roles(*, actor: str, username: str, roles: Sequence[str]) -> None:
+    """Replace a person's roles; nobody changes their own."""
+    if actor == username:
+        raise PersonError("Nobody changes their own roles; ask another administrator.")
+    rules.check_roles(roles)
+    person = _locked_person(username)
+    before, person.roles = list(person.roles), sorted(set(roles))
+    person.save(update_fields=["roles"])
+    audit.record(
+        actor=actor,
+        action=Action.PERSON_ROLES_SET,
+        target=username,
+        detail={"before": before, "after": list(person.roles)},
+    )
+
+
+@transaction.atomic
+def deactivate(*, actor: str, username: str) -> None:
+    """End a person's access at their next request; their name and what they approved stay."""
+    if actor == username:
+        raise PersonError("Nobody deactivates themselves; ask another administrator.")
+    person = _locked_person(username)
+    person.is_active = False
+    person.save(update_fields=["is_active"])
+    audit.record(actor=actor, action=Action.PERSON_DEACTIVATED, target=username)
+
+
+@transaction.atomic
+def enrol_totp(*, actor: str, username: str, seed: bytes | None = None, confirmed: bool = False) -> bytes:
+    """Give a person a new code generator and return its seed (20 bytes); it counts after `confirm_totp`."""
+    person = _locked_person(username)
+    seed = seed or secrets.token_bytes(_SEED_BYTES)
+    TotpDevice.objects.filter(user_id=person.pk, **({} if confirmed else {"confirmed": False})).delete()
+    device = TotpDevice.objects.create(user_id=person.pk, name="one-time code", confirmed=confirmed, sealed_seed=b"")
+    device.sealed_seed = keyring.seal(seed, aad=_seed_aad(device))
+    device.save(update_fields=["sealed_seed"])
+    audit.record(
+        actor=actor, action=Action.PERSON_TOTP_ENROLLED, target=username, outcome="ok" if confirmed else "waiting"
+    )
+    return seed
+
+
+@transaction.atomic
+def confirm_totp(*, actor: str, username: str, code: str) -> bool:
+    """Make the new generator count, when the person shows a code of it; the old one goes."""
+    person = _locked_person(username)
+    device = TotpDevice.objects.select_for_update().filter(user_id=person.pk, confirmed=False).first()
+    if device is None or not _use_code(device, code):
+        return False
+    TotpDevice.objects.filter(user_id=person.pk, confirmed=True).delete()
+    device.confirmed = True
+    device.save(update_fields=["confirmed"])
+    audit.record(actor=actor, action=Action.PERSON_TOTP_ENROLLED, target=username)
+    return True
+
+
+@unaudited("the door records the sign-in and the refusal; this only compares")
+def check_password(*, actor: str, password: str) -> Person:
+    """The person whose name and password these are, or SignInRefusedError; the same work for every reason."""
+    person = Person.objects.filter(username=actor).first()
+    if person is None:
+        make_password(password)  # the same cost as a real check, so that time tells no names
+        raise SignInRefusedError
+    right = person.check_password(password)
+    if not person.is_active or rules.locked(until=person.locked_until, now=timezone.now()):
+        raise SignInRefusedError
+    if not right:
+        _count_failure(person)
+        raise SignInRefusedError
+    return person
+
+
+@unaudited("the door records the sign-in and the refusal; this only compares")
+def check_code(*, actor: str, code: str) -> TotpDevice:
+    """The person's device, its step used up by this code, or SignInRefusedError."""
+    device: TotpDevice | None = TotpDevice.objects.filter(
+        user__username=actor, user__is_active=True, confirmed=True
+    ).first()
+    person = Person.objects.filter(username=actor).first()
+    if person is None or device is None or rules.locked(until=person.locked_until, now=timezone.now()):
+        raise SignInRefusedError
+    if not _use_code(device, code):
+        _count_failure(person)
+        raise SignInRefusedError
+    Person.objects.filter(pk=person.pk).update(failures=0, locked_until=None)
+    return device
+
+
+@transaction.atomic
+def signed_in(*, actor: str, source: str) -> None:
+    """Record that both factors were right."""
+    Person.objects.filter(username=actor).update(last_login=timezone.now())
+    audit.record(
+        actor=actor,
+        action=Action.PERSON_SIGNED_IN,
+        target=actor,
+        detail={"source": source, "factors": ["password", "totp"]},
+    )
+
+
+@transaction.atomic
+def signed_out(*, actor: str) -> None:
+    """Record the end of a session by its owner."""
+    audit.record(actor=actor, action=Action.PERSON_SIGNED_OUT, target=actor)
+
+
+@unaudited("the approval that uses the key leaves the record")
+def prove(*, actor: str, password: str, code: str) -> tuple[str, Ed25519PrivateKey]:
+    """Both factors again, and the person's own signing key opened with them: (key id, private key)."""
+    check_password(actor=actor, password=password)
+    check_code(actor=actor, code=code)
+    key = SigningKey.objects.filter(person=actor, retired_at=None).first()
+    if key is None:
+        raise SigningKeyError(f"{actor} has no signing key. An administrator can enrol one.")
+    return key.key_id, _open_private_key(key, password)
+
+
+def _enrol_signing_key(actor: str, username: str, password: str) -> None:
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    key_id = approval.key_id(public)
+    salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
+    sealed = salt + nonce + AESGCM(_derive(password, salt)).encrypt(nonce, private.private_bytes_raw(), key_id.encode())
+    mac = approval.roster_mac(settings.SITE.secret("roster-key"), person=username, key_id=key_id, public_key=public)
+    SigningKey.objects.create(person=username, key_id=key_id, public_key=public, mac=mac, sealed_private_key=sealed)
+    audit.record(actor=actor, action=Action.PERSON_SIGNING_KEY_ENROLLED, target=username, detail={"key_id": key_id})
+
+
+def _open_private_key(key: SigningKey, password: str) -> Ed25519PrivateKey:
+    sealed = bytes(key.sealed_private_key)
+    salt, nonce, body = (
+        sealed[:_SALT_BYTES],
+        sealed[_SALT_BYTES : _SALT_BYTES + _NONCE_BYTES],
+        sealed[_SALT_BYTES + _NONCE_BYTES :],
+    )
+    try:
+        return Ed25519PrivateKey.from_private_bytes(
+            AESGCM(_derive(password, salt)).decrypt(nonce, body, key.key_id.encode())
+        )
+    except (InvalidTag, ValueError) as error:
+        raise SigningKeyError("The signing key does not open with this password; it must be enrolled again.") from error
+
+
+def _derive(password: str, salt: bytes) -> bytes:
+    return Scrypt(salt=salt, **_SCRYPT).derive(b"isoward-signing-key\n" + password.encode())
+
+
+def _use_code(device: TotpDevice, code: str) -> bool:
+    seed = keyring.open_(bytes(device.sealed_seed), aad=_seed_aad(device))
+    step = rules.matching_step(seed=seed, code=code, now=time.time(), last_step=device.last_step)
+    # Compare and set: of two posts of one code, one finds the step already used.
+    return step is not None and TotpDevice.objects.filter(pk=device.pk, last_step__lt=step).update(last_step=step) == 1
+
+
+def _count_failure(person: Person) -> None:
+    Person.objects.filter(pk=person.pk).update(failures=F("failures") + 1)
+    person.refresh_from_db(fields=["failures"])
+    until = rules.lock_after(person.failures, timezone.now())
+    if until is not None:
+        Person.objects.filter(pk=person.pk).update(locked_until=until, failures=0)
+        audit.refuse(actor=person.username, action=Action.PERSON_LOCKED, target=person.username, outcome="locked")
+
+
+def _locked_person(username: str) -> Person:
+    person = Person.objects.select_for_update().filter(username=username).first()
+    if person is None:
+        raise PersonError(f"There is nobody called {username}.")
+    return person
+
+
+def _seed_aad(device: TotpDevice) -> bytes:
+    return b"totp:" + hashlib.sha256(f"{device.pk}:{device.user_id}".encode()).digest()
