@@ -11,12 +11,22 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
+from django.db import connection
 from django.db.models import QuerySet
 
 from appliance.audit import checkpoint, verifier
 from appliance.audit.errors import AuditError
 from appliance.audit.models import Checkpoint, Record
 from appliance.audit.sealer import connect
+
+
+# From each shard's sealed end onwards by the primary key: the cost is what is unsealed, not what is stored.
+_UNSEALED = """
+    SELECT count(*), min(r.at_us) FROM (
+        SELECT s.id, coalesce((SELECT max(g.last_seq) FROM audit_segment g WHERE g.shard = s.id), 0) AS sealed
+        FROM audit_shard s
+    ) ends JOIN audit_record r ON r.shard = ends.id AND r.seq > ends.sealed
+"""
 
 
 @dataclass(frozen=True)
@@ -117,24 +127,23 @@ def of_request(request_id: str) -> tuple[Row, ...]:
 def head() -> Head:
     """The last checkpoint; size 0 when nothing was sealed yet."""
     last = Checkpoint.objects.order_by("-size").first()
-    waiting = Record.objects.extra(
-        where=["seq > coalesce((SELECT max(g.last_seq) FROM audit_segment g WHERE g.shard = audit_record.shard), 0)"]
-    )
-    oldest = waiting.order_by("at_us").values_list("at_us", flat=True).first()
+    with connection.cursor() as cursor:
+        cursor.execute(_UNSEALED)
+        unsealed, oldest = cursor.fetchone()
     return Head(
         size=last.size if last else 0,
         root=bytes(last.root).hex() if last else "",
         at=last.at if last else None,
         note=last.note if last else "",
-        unsealed=waiting.count(),
+        unsealed=unsealed,
         oldest_unsealed_at=_time(oldest) if oldest else None,
     )
 
 
 def verify() -> verifier.Report:
     """Verify the whole log now, on a connection of its own."""
-    with connect(settings.SITE.postgres.conninfo(settings.DB_ROLE)) as connection:
-        return verifier.verify(connection, public=sealer_public_key(), origin=origin(), memory=sealer_memory())
+    with connect(settings.SITE.postgres.conninfo(settings.DB_ROLE)) as own:
+        return verifier.verify(own, public=sealer_public_key(), origin=origin(), memory=sealer_memory())
 
 
 def origin() -> str:

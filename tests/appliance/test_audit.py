@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 from django.db import transaction
 
-from appliance.audit import chain, checkpoint, sealer, services, verifier
+from appliance.audit import chain, checkpoint, sealer, selectors, services, verifier
 from appliance.audit.actions import Action
 from appliance.audit.channel import Channel
 from appliance.audit.checkpoint import Checkpoint
@@ -252,3 +252,25 @@ def test_a_channel_writes_groups_without_gaps_and_opens_a_new_shard_after_a_loss
     assert (positions[50].shard > positions[0].shard, positions[50].seq) == (True, 1)
     log.seal()
     assert log.verify().ok
+
+
+def test_the_head_says_what_is_sealed_and_what_waits(log: Log) -> None:
+    assert selectors.head().size == 0
+    log.write(3)
+    log.seal()
+    assert (selectors.head().size, selectors.head().unsealed, selectors.head().oldest_unsealed_at) == (3, 0, None)
+    log.write(2)
+    head = selectors.head()
+    assert (head.size, head.unsealed) == (3, 2)
+    assert head.oldest_unsealed_at is not None
+
+
+def test_a_search_pages_from_the_newest_and_narrows(log: Log) -> None:
+    log.write(5)
+    first = selectors.search(selectors.Query(), limit=3)
+    last = first[-1]
+    before = (int(last.at.timestamp() * 1_000_000), last.shard, last.seq)
+    rest = selectors.search(selectors.Query(before=before), limit=3)
+    assert [row.seq for row in (*first, *rest)] == [5, 4, 3, 2, 1]
+    assert [row.action for row in selectors.search(selectors.Query(action="act 2"))] == ["act 2"]
+    assert selectors.search(selectors.Query(actor="nobody")) == ()
