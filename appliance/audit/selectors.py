@@ -19,7 +19,6 @@ from appliance.audit.errors import AuditError
 from appliance.audit.models import Checkpoint, Record
 from appliance.audit.sealer import connect
 
-
 # From each shard's sealed end onwards by the primary key: the cost is what is unsealed, not what is stored.
 _UNSEALED = """
     SELECT count(*), min(r.at_us) FROM (
