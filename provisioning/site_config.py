@@ -1,7 +1,7 @@
 """The site file: what is particular to this one box, read once into a frozen `Site`.
 
 Decides: which keys exist, their types and bounds, and that nothing is missing or unknown.
-Leaves to others: making the directories and secrets (site_keys, the installer), and what Django does with it (appliance.settings).
+Leaves to others: making the directories and secrets (site_keys), and what Django does with it (appliance.settings).
 
 - Every error names the file, the key and what to write there. Nothing has a silent default.
 - Secrets are files, never keys in the site file; a secret that others could read is refused.
@@ -161,7 +161,7 @@ class _Table:
             raise SiteError(f"{path}: table [{name}] is missing")
         self._path, self._name, self._values = path, name, dict(value)
 
-    def _take(self, key: str, kind: type, fix: str) -> Any:  # noqa: ANN401 - narrowed by each caller
+    def _take(self, key: str, kind: type, fix: str) -> Any:
         value = self._values.pop(key, None)
         # bool is an int to Python, and a port of `true` is a mistake to us.
         if type(value) is not kind:
@@ -218,7 +218,7 @@ class _Table:
 
     def close(self) -> None:
         if self._values:
-            raise SiteError(f"{self._path}: {self._name}.{sorted(self._values)[0]} is not a known key; remove it")
+            raise SiteError(f"{self._path}: {self._name}.{min(self._values)} is not a known key; remove it")
 
 
 def read(path: Path) -> Site:
@@ -234,7 +234,7 @@ def read(path: Path) -> Site:
         for name in ("site", "paths", "postgres", "redis", "console", "api", "engine", "gpus")
     }
     if document:
-        raise SiteError(f"{path}: {sorted(document)[0]} is not a known table; remove it")
+        raise SiteError(f"{path}: {min(document)} is not a known table; remove it")
     site = _site(path, tables)
     for table in tables.values():
         table.close()
@@ -315,7 +315,7 @@ def check_socket_path(socket: Path, *, where: str) -> None:
     size = len(os.fsencode(socket))
     if size > SOCKET_PATH_LIMIT:
         raise SiteError(
-            f"{where}: {socket} is {size} bytes; a unix socket path has at most {SOCKET_PATH_LIMIT}: use a shorter directory"
+            f"{where}: {socket} is {size} bytes; a socket path has at most {SOCKET_PATH_LIMIT}: use a shorter directory"
         )
 
 

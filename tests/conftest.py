@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_django import DjangoDbBlocker
 
 from provisioning import site_config
+from provisioning.evaluation import servers
 from tests import private_site
 
 private_site.enter()
@@ -22,7 +24,7 @@ def site() -> site_config.Site:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(site: site_config.Site) -> Iterator[private_site.servers.Postgres]:
+def postgres_server(site: site_config.Site) -> Iterator[servers.Postgres]:
     server = private_site.postgres(site)
     server.start()
     yield server
@@ -30,7 +32,7 @@ def postgres_server(site: site_config.Site) -> Iterator[private_site.servers.Pos
 
 
 @pytest.fixture(scope="session")
-def redis_server(site: site_config.Site) -> Iterator[private_site.servers.Redis]:
+def redis_server(site: site_config.Site) -> Iterator[servers.Redis]:
     server = private_site.redis(site)
     server.start()
     yield server
@@ -38,17 +40,17 @@ def redis_server(site: site_config.Site) -> Iterator[private_site.servers.Redis]
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(postgres_server: private_site.servers.Postgres) -> None:
+def django_db_modify_db_settings(postgres_server: servers.Postgres) -> None:
     """pytest-django asks for this before it makes the test database: the server must run by then."""
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> None:
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
     """After the migrations, grant the roles what they have in production."""
     from django.core.management import call_command, get_commands  # noqa: PLC0415 - needs settings
 
     if "grant_roles" in get_commands():
-        with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        with django_db_blocker.unblock():
             call_command("grant_roles")
 
 

@@ -21,7 +21,9 @@ def main() -> int:
     """`bootstrap up SITE`, `bootstrap test`, `bootstrap check`."""
     command, arguments = sys.argv[1], sys.argv[2:]
     if sys.version_info[:2] != (3, 11):
-        print(f"the locks are for Python 3.11 and this is {platform.python_version()}: make PYTHON=python3.11 {command}")
+        print(
+            f"the locks are for Python 3.11 and this is {platform.python_version()}: make PYTHON=python3.11 {command}"
+        )
         return 2
     tests = command in ("test", "check")
     steps = Steps()
@@ -36,7 +38,7 @@ def main() -> int:
     python = str(environments.VENV / "bin" / "python")
     os.environ[STEPS_KEY] = json.dumps(steps.as_json())
     sys.stdout.flush()
-    os.execv(python, [python, "-m", f"provisioning.evaluation.{module}", *(arguments or [command])])  # noqa: S606
+    return os.execv(python, [python, "-m", f"provisioning.evaluation.{module}", *(arguments or [command])])  # noqa: S606
 
 
 def _step(steps: Steps, name: str, act: Callable[[Step], None]) -> None:

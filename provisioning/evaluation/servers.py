@@ -1,10 +1,10 @@
 """Real PostgreSQL and Redis for an evaluation site or a test run, on unix sockets under one directory.
 
-Decides: which binaries run (the system's when installed, else the wheels'), under which user, with which settings and roles.
+Decides: which binaries run (the system's when there are any, else the wheels'), as whom, with which settings and roles.
 Leaves to others: restarting them (supervisor) and the schema (migrations, run as the owner role).
 
 - fsync stays on: what evaluation shows about durability must be true.
-- Nobody connects by password or over TCP. Peer authentication maps this process's user to our roles and to no superuser.
+- Nobody connects by password or over TCP. Peer authentication maps this process's user to our roles, to no superuser.
 - PostgreSQL refuses to run as root. As root it runs as another user; where that user could not reach the
   directory (a clone under /root), in a user namespace in which our own files belong to an ordinary user.
 """
@@ -106,10 +106,22 @@ class Identity:
     namespace: bool
     client: str
 
-    def popen_options(self) -> dict[str, int | list[int]]:
-        if self.namespace or self.uid == os.geteuid():
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+    @property
+    def switches(self) -> bool:
+        """Whether the child changes its user; in a namespace it stays ours and only appears as another."""
+        return not self.namespace and self.uid != os.geteuid()
+
+    @property
+    def user(self) -> int | None:
+        return self.uid if self.switches else None
+
+    @property
+    def group(self) -> int | None:
+        return self.gid if self.switches else None
+
+    @property
+    def groups(self) -> list[int] | None:
+        return [] if self.switches else None
 
     def enter(self) -> None:
         """In the child: with a namespace, become an ordinary user that owns what root owned."""
@@ -197,7 +209,7 @@ class Postgres:
         if (self.data / "PG_VERSION").is_file() and (self.directory / "ready").is_file():
             return False
         shutil.rmtree(self.data, ignore_errors=True)
-        if self.identity.popen_options():
+        if self.identity.switches:
             for path in (self.directory, self.site.socket_dir):
                 os.chown(path, self.identity.uid, self.identity.gid)
         initdb = [self.binaries / "initdb", "-D", self.data, "-U", SUPERUSER, "-E", "UTF8", "--locale=C", "-A", "peer"]
@@ -229,15 +241,17 @@ class Postgres:
         self._run(single, ";\n\n".join(statements) + ";\n\n")
 
     def _run(self, command: list[str], text: str = "") -> None:
-        done = subprocess.run(  # noqa: S603 - our own fixed command
+        done = subprocess.run(
             command,
             input=text.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             preexec_fn=self.preexec(),
-            cwd=self.directory if not self.identity.popen_options() else "/",
+            cwd="/",
             check=False,
-            **self.identity.popen_options(),  # type: ignore[arg-type]
+            user=self.identity.user,
+            group=self.identity.group,
+            extra_groups=self.identity.groups,
         )
         # Single-user mode reports a failed statement in words only.
         if done.returncode != 0 or b"ERROR:" in done.stdout:
@@ -253,15 +267,17 @@ class Postgres:
         """Start and wait until it answers. The caller's main thread must live as long as the server should."""
         self.initialize()
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603
+            self.process = subprocess.Popen(
                 self.command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=self.preexec(),
+                preexec_fn=self.preexec(),  # noqa: PLW1509 - callers start servers from their main thread
                 cwd="/",
                 start_new_session=True,
-                **self.identity.popen_options(),  # type: ignore[arg-type]
+                user=self.identity.user,
+                group=self.identity.group,
+                extra_groups=self.identity.groups,
             )
         _wait(self.ready, self.process, "PostgreSQL", self.log)
         return self.process
@@ -312,12 +328,12 @@ class Redis:
 
     def start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603
+            self.process = subprocess.Popen(
                 self.command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent(signal.SIGTERM),
+                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - as above
                 start_new_session=True,
             )
         _wait(self.ready, self.process, "Redis", self.log)

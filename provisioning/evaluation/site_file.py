@@ -75,7 +75,7 @@ class Layout:
 
     base: Path
     media: Path = REPOSITORY / "offline-bundles"
-    trust_root: Path = REPOSITORY / "offline-bundles" / "evaluation" / "root.json"
+    trust_root: Path = REPOSITORY / "offline-bundles" / "evaluation-root.json"
     console_port: int = 8800
     api_port: int = 8801
     device: str = "cpu"

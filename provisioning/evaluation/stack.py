@@ -63,7 +63,7 @@ def appliance(layout: Layout, site: site_config.Site) -> Iterator[Program]:
     manage = str(REPOSITORY / "manage.py")
     celery = ["-m", "celery", "-A", "appliance.celery"]
     console = ["-k", "gthread", "--threads", "4", "--workers", str(site.console.workers)]
-    api = ["-k", "asgi", "--asgi-loop", "uvloop", "--workers", str(site.api.workers)]
+    api = ["-k", "asgi", "--asgi-loop", "uvloop", "--asgi-lifespan", "on", "--workers", str(site.api.workers)]
     queues = ["-Q", "jobs,imports,maintenance", "-c", "2", "--without-mingle", "--without-gossip"]
     schedule = ["--schedule", str(layout.base / "run" / "beat"), "--pidfile", ""]
     yield _program(layout, "api", _gunicorn("appliance.asgi:application", site.api, api), role=app)

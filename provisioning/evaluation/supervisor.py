@@ -5,11 +5,12 @@ Leaves to others: which processes there are (stack.py). In production this is sy
 
 - A child dies with this process, however this process went (the kernel sends the signal).
 - A file named hold/<name> keeps that process stopped until the file is gone; tests and people use it.
-- What is running is written to processes.json, with start times, so that `down` never kills a stranger that got an old number.
+- What runs is written to processes.json, with start times: `down` never kills a stranger that got an old number.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -42,14 +43,14 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a child in a session of its own, its output appended to `log`."""
     with log.open("ab") as output:
-        return subprocess.Popen(  # noqa: PLW1509 - one thread, see Supervisor
+        return subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=dict(environment),
             cwd=cwd,
-            preexec_fn=die_with_parent(stop_signal),
+            preexec_fn=die_with_parent(stop_signal),  # noqa: PLW1509 - one thread, see Supervisor
             start_new_session=True,
         )
 
@@ -206,7 +207,7 @@ def clean_up(base: Path) -> list[str]:
 
 
 def _of_this_site(base: Path) -> list[int]:
-    """Processes that carry this site's mark, or orphans that were started with its paths (the engine gets a clean environment)."""
+    """Processes with this site's mark, and orphans started with its paths: the engine gets a clean environment."""
     mark = f"{MARKER}={base}".encode()
     paths = (os.fsencode(f"{base}/state/"), os.fsencode(f"{base}/run/"))
     found = []
@@ -233,17 +234,13 @@ def _name_of(pid: int) -> str:
 
 
 def _kill(pid: int, number: int = signal.SIGKILL) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _kill_group(pid: int, number: int = signal.SIGKILL) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _wait_gone(pids: list[int], seconds: float) -> None:

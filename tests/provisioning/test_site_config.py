@@ -45,7 +45,7 @@ def test_it_refuses_an_odd_file_and_names_the_key(site_toml: Path, old: str, new
     text = site_toml.read_text()
     assert old in text
     site_toml.write_text(text.replace(old, new, 1))
-    with pytest.raises(site_config.SiteError, match="^.*") as refusal:
+    with pytest.raises(site_config.SiteError) as refusal:
         site_config.read(site_toml)
     assert named in str(refusal.value)
     assert str(site_toml) in str(refusal.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_another_python_makes_the_environment_anew(
 ) -> None:
     environments.fill_venv(Step("first"), tests=False)
     installs.clear()
-    monkeypatch.setattr(environments.sys, "version", "3.11.99 (later)")
+    monkeypatch.setattr(sys, "version", "3.11.99 (later)")
     environments.fill_venv(Step("second"), tests=False)
     assert any(" -m venv " in command for command in installs)
 

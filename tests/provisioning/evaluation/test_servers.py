@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_the_three_roles_connect_and_none_is_a_superuser(postgres_server: server
 
 def test_the_superuser_has_no_way_in(postgres_server: servers.Postgres) -> None:
     info = f"host='{postgres_server.site.socket_dir}' dbname=postgres user={servers.SUPERUSER}"
-    with pytest.raises(psycopg.OperationalError, match="[Pp]eer authentication failed"):
+    with pytest.raises(psycopg.OperationalError, match=r"[Pp]eer authentication failed"):
         psycopg.connect(info)
 
 
@@ -64,7 +65,7 @@ def test_what_was_committed_is_there_after_a_kill(server: servers.Postgres) -> N
 
 
 def test_it_runs_as_root_below_a_directory_only_root_may_enter(server: servers.Postgres) -> None:
-    if servers.os.geteuid() != 0:
+    if os.geteuid() != 0:
         return  # then it simply runs as the user we are; nothing to show
     server.directory.parent.chmod(0o700)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -146,7 +147,7 @@ def test_a_stranger_with_an_old_number_is_left_alone(base: Path) -> None:
     try:
         row = {"pid": stranger.pid, "born": born(stranger.pid) - 1, "starts": 1}
         (base / "processes.json").write_text(
-            supervisor.json.dumps({"supervisor": row, "children": {"worker": row}}), encoding="utf-8"
+            json.dumps({"supervisor": row, "children": {"worker": row}}), encoding="utf-8"
         )
         assert supervisor.clean_up(base) == []
         assert stranger.poll() is None
