@@ -83,6 +83,16 @@ def test_a_card_that_falls_off_the_bus_raises_an_alert_and_its_return_closes_it(
     assert audited() == [Action.ALERT_OPENED, Action.ALERT_CLOSED]
 
 
+def test_a_card_that_was_not_there_at_the_start_is_found_when_it_appears(simulated: library.SimulatedNvml) -> None:
+    simulated.say("count 2", f"1 handle error {pynvml.NVML_ERROR_GPU_IS_LOST}")
+    with sampling(simulated.environment(), expected=2):
+        until(lambda: standing() == {"gpu.missing"}, 20, "the missing card is an alert")
+
+        simulated.say("count 2")
+        until(lambda: standing() == set(), 10, "NVML is started again and lists both cards")
+        assert len(selectors.known()) == 2
+
+
 def test_heat_and_memory_errors_become_alerts_while_the_sampler_runs(simulated: library.SimulatedNvml) -> None:
     with sampling(simulated.environment(), expected=1):
         until(selectors.cards, 20, "the card is seen")
