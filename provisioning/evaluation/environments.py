@@ -99,7 +99,8 @@ def fill_venv(step: Step, *, tests: bool) -> None:
         return
     if found is None or found.python != wanted.python or found.format != wanted.format:
         _make_venv(step)
-    if _try_uv(step, VENV, ["sync", "--strict"], locks) != 0:
+    # The installer is in the list so that making the environment exact does not remove it.
+    if _try_uv(step, VENV, ["sync", "--strict"], [BOOTSTRAP_LOCK, *locks]) != 0:
         print("      uv could not install; using pip", flush=True)
         _pip(step, ["install", *_lock_arguments(locks)], "filling .venv")
     wanted.write(VENV)

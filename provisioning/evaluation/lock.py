@@ -1,6 +1,6 @@
 """`make lock`: resolve every requirements file again and write every lock, each file by its hash.
 
-Decides: the platform locked for (Python 3.11, x86-64, glibc of Debian 12), and wheels only: nothing compiles on the box.
+Decides: the platform locked for (Python 3.11, x86-64, glibc of Debian 12), and wheels only: nothing compiles here.
 Leaves to others: installing (environments.py).
 """
 
