@@ -1,11 +1,11 @@
 """`python -m provisioning.bundle`: the publisher's commands, and a dry import for whoever wants to check a medium.
 
-    new-keys --out DIR --name NAME [--passphrase-stdin]     one person's key pair
-    new-root --out REPO --public A.pub B.pub [--days N]     a repository that two of these must sign
-    pack     --repo REPO --bundle NAME --files DIR          list a bundle's files, unsigned
-    sign     --repo REPO --key NAME.pem [--passphrase-stdin] add one person's signature
-    verify   --medium DIR --root ROOT.json --bundle NAME    what an appliance with this root would answer
-    pack-evaluation --model DIR --out DIR                   the evaluation bundle, with throwaway keys
+new-keys --out DIR --name NAME [--passphrase-stdin]     one person's key pair
+new-root --out REPO --public A.pub B.pub [--days N]     a repository that two of these must sign
+pack     --repo REPO --bundle NAME --files DIR          list a bundle's files, unsigned
+sign     --repo REPO --key NAME.pem [--passphrase-stdin] add one person's signature
+verify   --medium DIR --root ROOT.json --bundle NAME    what an appliance with this root would answer
+pack-evaluation --model DIR --out DIR                   the evaluation bundle, with throwaway keys
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def _new_root(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    Repository(options.repo).add(options.bundle, options.files, now=_now(), expires=_now() + timedelta(days=options.days))
+    Repository(options.repo).add(
+        options.bundle, options.files, now=_now(), expires=_now() + timedelta(days=options.days)
+    )
     print(f"{options.bundle} is listed; two people must sign")
     return 0
 
@@ -89,7 +91,9 @@ def _now() -> datetime:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m provisioning.bundle", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m provisioning.bundle", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
     commands = parser.add_subparsers(required=True)
 
     command = commands.add_parser("new-keys", help="make one person's key pair")

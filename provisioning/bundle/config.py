@@ -47,7 +47,14 @@ _TEXT: dict[str, tuple[str, ...]] = {
     "_attn_implementation": ("eager", "sdpa", "flash_attention_2"),
     "attn_implementation": ("eager", "sdpa", "flash_attention_2"),
 }
-_OTHER = ("architectures", "layer_types", "quantization_config", "rope_parameters", "rope_scaling", "transformers_version")
+_OTHER = (
+    "architectures",
+    "layer_types",
+    "quantization_config",
+    "rope_parameters",
+    "rope_scaling",
+    "transformers_version",
+)
 _MODEL_TYPE = {"LlamaForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3"}
 _DTYPE = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _ROPE_NUMBERS: dict[str, tuple[float, float]] = {
@@ -84,7 +91,7 @@ class ModelShape:
     quantized: bool
 
 
-def check_no_code(value: Any, where: str) -> None:  # noqa: ANN401 - any JSON value
+def check_no_code(value: Any, where: str) -> None:
     """No field, at any depth of any JSON file, that tells a loader to fetch or run something (SECURITY.md finding 7)."""
     stack = [value]
     while stack:
@@ -145,7 +152,7 @@ def check_tensors(shape: ModelShape, tensors: Mapping[str, Tensor]) -> None:
             raise BundleError("st_dtype", f"{name} has another type than config.json says")
 
 
-def _check_field(name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
+def _check_field(name: str, value: Any) -> None:
     if name in _WHOLE:
         if value is None:
             return
@@ -163,7 +170,9 @@ def _check_field(name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
         _check_rope(name, value)
     elif name == "quantization_config":
         if not isinstance(value, dict) or value.get("quant_method") not in _QUANT_METHODS:
-            raise BundleError("config_field", "config.json: quantization_config has a method this appliance does not know")
+            raise BundleError(
+                "config_field", "config.json: quantization_config has a method this appliance does not know"
+            )
     elif name == "layer_types":
         if not isinstance(value, list) or len(value) > 256 or set(value) - {"full_attention", "sliding_attention"}:
             raise BundleError("config_field", "config.json: layer_types has a kind this appliance does not know")
@@ -171,7 +180,7 @@ def _check_field(name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
         raise BundleError("config_field", "config.json has a field this appliance does not know")
 
 
-def _check_rope(name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
+def _check_rope(name: str, value: Any) -> None:
     if value is None:
         return
     if not isinstance(value, dict):
@@ -186,14 +195,14 @@ def _check_rope(name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
             raise BundleError("config_field", f"config.json: {name} has a field this appliance does not know")
 
 
-def _bounded(name: str, value: Any, low: float, high: float, *, whole: bool, code: str = "config_range") -> None:  # noqa: ANN401
+def _bounded(name: str, value: Any, low: float, high: float, *, whole: bool, code: str = "config_range") -> None:
     if type(value) is not int and (whole or type(value) is not float):
         raise BundleError("config_field", f"config.json: {name} is not a {'whole ' if whole else ''}number")
     if not low <= value <= high:
         raise BundleError(code, f"config.json: {name} is outside {low} to {high}")
 
 
-def _tokens(value: Any) -> list[int]:  # noqa: ANN401 - checked by _check_field before
+def _tokens(value: Any) -> list[int]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
@@ -227,14 +236,23 @@ def _expected(shape: ModelShape) -> Iterator[tuple[str, tuple[int, ...]]]:
         prefix = f"model.layers.{layer}"
         yield f"{prefix}.input_layernorm.weight", (hidden,)
         yield f"{prefix}.post_attention_layernorm.weight", (hidden,)
-        for part, rows, columns in (("q", wide, hidden), ("k", narrow, hidden), ("v", narrow, hidden), ("o", hidden, wide)):
+        for part, rows, columns in (
+            ("q", wide, hidden),
+            ("k", narrow, hidden),
+            ("v", narrow, hidden),
+            ("o", hidden, wide),
+        ):
             yield f"{prefix}.self_attn.{part}_proj.weight", (rows, columns)
             if shape.attention_bias:
                 yield f"{prefix}.self_attn.{part}_proj.bias", (rows,)
         if shape.architecture == "Qwen3ForCausalLM":
             yield f"{prefix}.self_attn.q_norm.weight", (shape.head_dim,)
             yield f"{prefix}.self_attn.k_norm.weight", (shape.head_dim,)
-        for part, rows, columns in (("gate", shape.intermediate, hidden), ("up", shape.intermediate, hidden), ("down", hidden, shape.intermediate)):
+        for part, rows, columns in (
+            ("gate", shape.intermediate, hidden),
+            ("up", shape.intermediate, hidden),
+            ("down", hidden, shape.intermediate),
+        ):
             yield f"{prefix}.mlp.{part}_proj.weight", (rows, columns)
             if shape.mlp_bias:
                 yield f"{prefix}.mlp.{part}_proj.bias", (rows,)

@@ -35,10 +35,15 @@ def is_here(target: Path, fact: FileFact) -> bool:
     except OSError:
         return False
     with os.fdopen(descriptor, "rb") as file:
-        return os.fstat(descriptor).st_size == fact.length and hashlib.file_digest(file, "sha256").hexdigest() == fact.sha256
+        return (
+            os.fstat(descriptor).st_size == fact.length
+            and hashlib.file_digest(file, "sha256").hexdigest() == fact.sha256
+        )
 
 
-def copy(source: int, target: Path, fact: FileFact, *, advance: Callable[[int], None], cancelled: Callable[[], bool]) -> None:
+def copy(
+    source: int, target: Path, fact: FileFact, *, advance: Callable[[int], None], cancelled: Callable[[], bool]
+) -> None:
     """Copy one open file to `target`; on return it is whole, durable, 0440 and has the signed digest."""
     if os.fstat(source).st_size != fact.length:
         raise BundleError("size_mismatch", f"{fact.path} is not as long as signed for")
@@ -71,7 +76,9 @@ def check_bytes(data: bytes, fact: FileFact) -> None:
         raise BundleError("digest_mismatch", f"{fact.path} is not the file that was signed for")
 
 
-def _transfer(source: int, out: int, fact: FileFact, advance: Callable[[int], None], cancelled: Callable[[], bool]) -> None:
+def _transfer(
+    source: int, out: int, fact: FileFact, advance: Callable[[int], None], cancelled: Callable[[], bool]
+) -> None:
     digest = hashlib.sha256()
     left = fact.length
     if left:

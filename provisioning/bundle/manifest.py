@@ -85,7 +85,7 @@ def check_version(manifest: Manifest, floors: Mapping[str, int]) -> None:
         raise BundleError("rollback", f"{manifest.name} {manifest.version} is older than {floor}, received before")
 
 
-def _check_text(key: str, value: Any) -> None:  # noqa: ANN401 - unparsed
+def _check_text(key: str, value: Any) -> None:
     if not isinstance(value, str):
         raise BundleError("manifest_type", f"{key} is not text")
     if not value.strip():
@@ -94,7 +94,7 @@ def _check_text(key: str, value: Any) -> None:  # noqa: ANN401 - unparsed
         raise BundleError("manifest_type", f"{key} is longer than {_LONGEST_TEXT} or has control characters")
 
 
-def _known(value: Any, known: tuple[str, ...], what: str) -> str:  # noqa: ANN401 - unparsed
+def _known(value: Any, known: tuple[str, ...], what: str) -> str:
     if not isinstance(value, str):
         raise BundleError("manifest_type", f"{what} is not text")
     if value not in known:

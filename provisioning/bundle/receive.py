@@ -55,7 +55,13 @@ def receive(
 
 
 def _receive(
-    medium_root: Path, bundle: str, quarantine: Path, state: TrustState, now: datetime, progress: Progress, cancelled: Callable[[], bool]
+    medium_root: Path,
+    bundle: str,
+    quarantine: Path,
+    state: TrustState,
+    now: datetime,
+    progress: Progress,
+    cancelled: Callable[[], bool],
 ) -> Received:
     if not medium.BUNDLE_NAME.fullmatch(bundle):
         raise BundleError("bad_name", "that is not a bundle's name")
@@ -90,7 +96,9 @@ def _listed(catalogue: Catalogue, bundle: str) -> tuple[FileFact, ...]:
     return files
 
 
-def _manifest(source: medium.Medium, bundle: str, files: Sequence[FileFact], state: TrustState) -> tuple[Manifest, bytes]:
+def _manifest(
+    source: medium.Medium, bundle: str, files: Sequence[FileFact], state: TrustState
+) -> tuple[Manifest, bytes]:
     """Read the manifest before anything is copied: an older or unfit bundle should not cost an hour."""
     fact = next((fact for fact in files if fact.path == manifest.NAME), None)
     if fact is None:
@@ -154,7 +162,11 @@ def _told(catalogue: Catalogue, files: Sequence[FileFact]) -> tuple[Check, ...]:
     size = sum(fact.length for fact in files)
     kept = catalogue.trust
     return (
-        Check("signatures", True, f"root {catalogue.root_version}, catalogue {kept.targets_version}, signed by enough publishers"),
+        Check(
+            "signatures",
+            True,
+            f"root {catalogue.root_version}, catalogue {kept.targets_version}, signed by enough publishers",
+        ),
         Check("not older", True, "no version is below one this box has seen"),
         Check("files", True, f"{len(files)} files, {size} bytes, each by its length and SHA-256"),
     )

@@ -35,8 +35,8 @@ class TemplateRefusal(Exception):
     """The template asked to stop, by `raise_exception`."""
 
 
-def environment() -> Any:  # noqa: ANN401 - jinja2 is loaded only here, after the limits
-    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415 - under the memory limit, on purpose
+def environment() -> Any:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
 
@@ -51,12 +51,12 @@ def environment() -> Any:  # noqa: ANN401 - jinja2 is loaded only here, after th
 class Flow:
     """Follows `messages` through the tree: list, message, content. Unsure means content."""
 
-    def __init__(self, nodes: Any) -> None:  # noqa: ANN401 - the jinja2.nodes module
+    def __init__(self, nodes: Any) -> None:
         self.nodes = nodes
         self.names: dict[str, str] = {"messages": "list"}
         self.held = False
 
-    def visit(self, node: Any) -> None:  # noqa: ANN401, C901, PLR0912 - one branch per kind of node
+    def visit(self, node: Any) -> None:
         n = self.nodes
         if isinstance(node, n.For):
             kind = self.kind(node.iter)
@@ -89,7 +89,7 @@ class Flow:
         elif isinstance(node, n.Getitem):
             self.held |= self.kind(node.arg) in ("content", "message")
 
-    def kind(self, node: Any) -> str | None:  # noqa: ANN401, C901 - one branch per kind of node
+    def kind(self, node: Any) -> str | None:
         n = self.nodes
         if isinstance(node, n.Name):
             return self.names.get(node.name)
@@ -105,7 +105,7 @@ class Flow:
         kinds = {self.kind(child) for child in node.iter_child_nodes()}
         return "content" if kinds & {"content", "message"} else ("list" if "list" in kinds else None)
 
-    def _member(self, node: Any) -> str | None:  # noqa: ANN401
+    def _member(self, node: Any) -> str | None:
         n = self.nodes
         base = self.kind(node.node)
         if isinstance(node.node, n.Name) and node.node.name == "loop":
@@ -117,10 +117,10 @@ class Flow:
             return None if name == "role" else "content"
         return base
 
-    def _steers(self, test: Any) -> bool:  # noqa: ANN401
+    def _steers(self, test: Any) -> bool:
         return self.kind(test) in ("content", "message")
 
-    def _bind(self, target: Any, kind: str | None) -> None:  # noqa: ANN401
+    def _bind(self, target: Any, kind: str | None) -> None:
         for name in [target] if isinstance(target, self.nodes.Name) else list(target.find_all(self.nodes.Name)):
             order = ["list", "message", "content"]
             old = self.names.get(name.name)
@@ -130,9 +130,9 @@ class Flow:
             self.names[target.name] = "content"
 
 
-def content_steers(env: Any, source: str) -> bool:  # noqa: ANN401
+def content_steers(env: Any, source: str) -> bool:
     """Whether message content can change anything but its own place in the output."""
-    from jinja2 import nodes  # noqa: PLC0415
+    from jinja2 import nodes
 
     tree = env.parse(source)
     if any(True for _ in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))):
@@ -147,8 +147,8 @@ def content_steers(env: Any, source: str) -> bool:  # noqa: ANN401
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
-    from jinja2 import TemplateError  # noqa: PLC0415
-    from jinja2.exceptions import SecurityError  # noqa: PLC0415
+    from jinja2 import TemplateError
+    from jinja2.exceptions import SecurityError
 
     env = environment()
     try:
@@ -166,7 +166,16 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
             renders.append(text)
     except (MemoryError, RecursionError, OverflowError):
         return {"fault": "cost"}
-    except (SecurityError, TemplateError, TemplateRefusal, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (
+        SecurityError,
+        TemplateError,
+        TemplateRefusal,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
         # The sandbox reports a range that is too long as an OverflowError; a recursion can arrive wrapped.
         return {"fault": "cost" if "recursion" in str(error) else "invalid"}
     return {"steers": steers, "renders": renders}

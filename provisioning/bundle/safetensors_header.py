@@ -74,13 +74,15 @@ def _parse(header: bytes) -> dict[str, Any]:
     return value
 
 
-def _tensor(name: str, value: Any, base: int) -> Tensor:  # noqa: ANN401 - unparsed
+def _tensor(name: str, value: Any, base: int) -> Tensor:
     if not _NAME.fullmatch(name):
         raise BundleError("st_name", "a tensor's name is not plain")
     if not isinstance(value, dict):
         raise BundleError("st_type", f"{name} is not an object")
     if set(value) != _FIELDS:
-        raise BundleError("st_unknown_field" if set(value) - _FIELDS else "st_type", f"{name} has other fields than it must")
+        raise BundleError(
+            "st_unknown_field" if set(value) - _FIELDS else "st_type", f"{name} has other fields than it must"
+        )
     dtype = value["dtype"]
     if not isinstance(dtype, str):
         raise BundleError("st_type", f"{name}: dtype is not text")
@@ -101,7 +103,7 @@ def _tensor(name: str, value: Any, base: int) -> Tensor:  # noqa: ANN401 - unpar
     return Tensor(name, dtype, shape, base + start, base + end)
 
 
-def _whole_numbers(name: str, value: Any) -> tuple[int, ...]:  # noqa: ANN401 - unparsed
+def _whole_numbers(name: str, value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(item) is int for item in value):
         raise BundleError("st_type", f"{name} has a number that is not whole")
     return tuple(value)

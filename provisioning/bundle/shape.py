@@ -73,7 +73,7 @@ def fields(value: Mapping[str, Any], names: set[str], where: str) -> None:
         raise BundleError("manifest_missing_field", f"{where} lacks {missing[0]}")
 
 
-def whole(value: Any, low: int, high: int, where: str, code: str = "manifest_type") -> int:  # noqa: ANN401 - unparsed
+def whole(value: Any, low: int, high: int, where: str, code: str = "manifest_type") -> int:
     # bool is an int to Python: `true` as a threshold would count as one.
     if type(value) is not int:
         raise BundleError("manifest_type", f"{where} is not a whole number")
@@ -82,19 +82,19 @@ def whole(value: Any, low: int, high: int, where: str, code: str = "manifest_typ
     return value
 
 
-def text(value: Any, pattern: re.Pattern[str], where: str, code: str = "manifest_type") -> str:  # noqa: ANN401 - unparsed
+def text(value: Any, pattern: re.Pattern[str], where: str, code: str = "manifest_type") -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise BundleError(code, f"{where} is not written as it must be")
     return value
 
 
-def _dictionary(value: Any, where: str) -> dict[str, Any]:  # noqa: ANN401 - unparsed
+def _dictionary(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BundleError("manifest_type", f"{where} is not an object")
     return value
 
 
-def _signatures(value: Any, where: str) -> list[dict[str, str]]:  # noqa: ANN401 - unparsed
+def _signatures(value: Any, where: str) -> list[dict[str, str]]:
     if not isinstance(value, list) or len(value) > _MOST_SIGNATURES:
         raise BundleError("manifest_type", f"{where}: signatures are not a list of at most {_MOST_SIGNATURES}")
     good: dict[str, dict[str, str]] = {}
@@ -102,7 +102,12 @@ def _signatures(value: Any, where: str) -> list[dict[str, str]]:  # noqa: ANN401
         if not isinstance(entry, dict) or set(entry) != {"keyid", "sig"}:
             continue
         key, signature = entry["keyid"], entry["sig"]
-        if isinstance(key, str) and isinstance(signature, str) and _HEX_64.fullmatch(key) and _HEX_128.fullmatch(signature):
+        if (
+            isinstance(key, str)
+            and isinstance(signature, str)
+            and _HEX_64.fullmatch(key)
+            and _HEX_128.fullmatch(signature)
+        ):
             good.setdefault(key, {"keyid": key, "sig": signature})
     return list(good.values())
 
@@ -130,7 +135,11 @@ def _root(signed: dict[str, Any]) -> None:
         fields(_dictionary(role, f"role {name}"), {"keyids", "threshold"}, f"role {name}")
         whole(role["threshold"], 1, _MOST_KEYS, f"threshold of {name}")
         ids = role["keyids"]
-        if not isinstance(ids, list) or not all(isinstance(i, str) and i in keys for i in ids) or len(set(ids)) != len(ids):
+        if (
+            not isinstance(ids, list)
+            or not all(isinstance(i, str) and i in keys for i in ids)
+            or len(set(ids)) != len(ids)
+        ):
             raise BundleError("manifest_type", f"role {name} names keys that are not listed, or one twice")
 
 
@@ -159,7 +168,7 @@ def _targets(signed: dict[str, Any]) -> None:
         _hashes(entry["hashes"], path)
 
 
-def _hashes(value: Any, where: str) -> None:  # noqa: ANN401 - unparsed
+def _hashes(value: Any, where: str) -> None:
     if not isinstance(value, dict) or set(value) != {"sha256"}:
         raise BundleError("manifest_digest", f"{where} is not described by SHA-256 alone")
     text(value["sha256"], _HEX_64, f"digest of {where}", "manifest_digest")

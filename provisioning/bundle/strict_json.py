@@ -41,7 +41,7 @@ class Limits:
     fractions: bool = False
 
 
-def loads(data: bytes, limits: Limits) -> Any:  # noqa: ANN401 - any JSON value
+def loads(data: bytes, limits: Limits) -> Any:
     """The one value in `data`, or JsonError."""
     if len(data) > limits.size:
         raise JsonError("size", f"more than {limits.size} bytes")
@@ -79,7 +79,7 @@ def _check_depth(data: bytes, limit: int) -> None:
             depth -= 1
 
 
-def _check_surrogates(value: Any) -> None:  # noqa: ANN401 - any JSON value
+def _check_surrogates(value: Any) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:

@@ -74,7 +74,12 @@ def _run(text: str, conversations: Sequence[Conversation]) -> dict[str, Any]:
     job = json.dumps({"template": text, "conversations": [list(c) for c in conversations]}).encode("utf-8")
     command = [sys.executable, "-I", "-B", str(Path(__file__).with_name("render.py"))]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin"}, cwd="/"
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": "/usr/bin:/bin"},
+        cwd="/",
     ) as child:
         timer = threading.Timer(SECONDS, child.kill)
         timer.start()

@@ -44,7 +44,9 @@ def check(document: Mapping[str, Any], vocab_size: int) -> None:
 def check_config(document: Mapping[str, Any]) -> None:
     """`tokenizer_config.json`: a stock class, and no second chat template."""
     if "chat_template" in document:
-        raise BundleError("template_ambiguous", "tokenizer_config.json brings a chat template besides chat_template.jinja")
+        raise BundleError(
+            "template_ambiguous", "tokenizer_config.json brings a chat template besides chat_template.jinja"
+        )
     if document.get("tokenizer_class", _CLASSES[0]) not in _CLASSES:
         raise BundleError("config_field", "tokenizer_config.json names a class this appliance does not know")
 
@@ -52,7 +54,9 @@ def check_config(document: Mapping[str, Any]) -> None:
 def check_pattern(pattern: str) -> None:
     """A regular expression whose cost grows with the text, not with the square or the power of it."""
     if len(pattern) > _LONGEST_REGEX or _QUANTIFIED_GROUP.search(pattern) or _BACK_REFERENCE.search(pattern):
-        raise BundleError("tokenizer_regex", "tokenizer.json has a pattern that can be made to run for a very long time")
+        raise BundleError(
+            "tokenizer_regex", "tokenizer.json has a pattern that can be made to run for a very long time"
+        )
 
 
 def _vocabulary(model: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
@@ -68,7 +72,7 @@ def _vocabulary(model: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
         raise BundleError("tokenizer", "tokenizer.json has no vocabulary")
 
 
-def _check_token(token: Any, identifier: Any, vocab_size: int) -> None:  # noqa: ANN401 - unparsed
+def _check_token(token: Any, identifier: Any, vocab_size: int) -> None:
     if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
         raise BundleError("tokenizer", f"tokenizer.json has a token longer than {_LONGEST_TOKEN} characters")
     if token.startswith("<0x") and token.endswith(">") and not _BYTE_TOKEN.fullmatch(token):
@@ -77,7 +81,7 @@ def _check_token(token: Any, identifier: Any, vocab_size: int) -> None:  # noqa:
         raise BundleError("tokenizer", "tokenizer.json gives a token an id outside the vocabulary")
 
 
-def _check_added(added: Any, seen: Mapping[int, str], vocab_size: int) -> None:  # noqa: ANN401 - unparsed
+def _check_added(added: Any, seen: Mapping[int, str], vocab_size: int) -> None:
     if not isinstance(added, list) or len(added) > _MOST_ADDED:
         raise BundleError("tokenizer", f"tokenizer.json adds more than {_MOST_ADDED} tokens")
     mine: set[int] = set()

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from tuf.api.exceptions import LengthOrHashMismatchError
-from tuf.api.metadata import MetaFile, Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from provisioning.bundle import keys, shape
 from provisioning.bundle.errors import BundleError
@@ -93,7 +93,11 @@ class Catalogue:
     def bundle(self, name: str) -> tuple[FileFact, ...]:
         """The files of one bundle, by their path inside it."""
         prefix = f"{name}/"
-        inside = (replace(fact, path=path.removeprefix(prefix)) for path, fact in self.files.items() if path.startswith(prefix))
+        inside = (
+            replace(fact, path=path.removeprefix(prefix))
+            for path, fact in self.files.items()
+            if path.startswith(prefix)
+        )
         return tuple(sorted(inside))
 
 
@@ -156,7 +160,10 @@ def _trusted_root(data: bytes) -> Metadata[Root]:
 def _root(data: bytes) -> Metadata[Root]:
     document = shape.read(data, "root")
     # Our own key class, before python-tuf's can load what it would accept.
-    publishers = {identifier: keys.PublisherKey.from_dict(identifier, key) for identifier, key in document["signed"]["keys"].items()}
+    publishers = {
+        identifier: keys.PublisherKey.from_dict(identifier, key)
+        for identifier, key in document["signed"]["keys"].items()
+    }
     root: Metadata[Root] = _metadata(document)
     root.signed.keys = dict(publishers)
     for name in ("root", "targets"):
@@ -165,13 +172,17 @@ def _root(data: bytes) -> Metadata[Root]:
     return root
 
 
-def _walk_root_chain(trusted: Metadata[Root], trusted_bytes: bytes, chain: tuple[bytes, ...]) -> tuple[Metadata[Root], bytes]:
+def _walk_root_chain(
+    trusted: Metadata[Root], trusted_bytes: bytes, chain: tuple[bytes, ...]
+) -> tuple[Metadata[Root], bytes]:
     current, current_bytes = trusted, trusted_bytes
     for data in chain:
         fresh = _root(data)
         expected = current.signed.version + 1
         if fresh.signed.version != expected:
-            raise BundleError("root_chain", f"root {expected} is expected, the medium has {fresh.signed.version} in its place")
+            raise BundleError(
+                "root_chain", f"root {expected} is expected, the medium has {fresh.signed.version} in its place"
+            )
         for signer, whose in ((current.signed, "the root before it"), (fresh.signed, "itself")):
             try:
                 _check_threshold(fresh, signer, "root")
@@ -223,7 +234,11 @@ def _why_unsigned(document: Metadata[Any], root: Root, past: Root, role: str) ->
             (past, "key_revoked", f"{role} is signed by a key that was withdrawn"),
         ):
             key = known.keys.get(identifier)
-            if identifier not in allowed and isinstance(key, keys.PublisherKey) and keys.verifies(key.raw, signature.signature, payload):
+            if (
+                identifier not in allowed
+                and isinstance(key, keys.PublisherKey)
+                and keys.verifies(key.raw, signature.signature, payload)
+            ):
                 return BundleError(code, text)
     return BundleError("signature_threshold", f"{role} is not signed by enough publishers")
 
