@@ -7,6 +7,6 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "appliance.settings")
 django.setup()
 
-from inference.api.app import application
+from inference.api.app import application  # noqa: E402 - Django's apps must be loaded first
 
 __all__ = ["application"]

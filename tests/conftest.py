@@ -47,7 +47,7 @@ def django_db_modify_db_settings(postgres_server: servers.Postgres) -> None:
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
     """After the migrations, grant the roles what they have in production."""
-    from django.core.management import call_command, get_commands
+    from django.core.management import call_command, get_commands  # noqa: PLC0415 - needs settings
 
     if "grant_roles" in get_commands():
         with django_db_blocker.unblock():

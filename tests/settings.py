@@ -4,8 +4,8 @@ from tests import private_site
 
 private_site.enter()
 
-from appliance.settings import *
-from appliance.settings import DATABASES
+from appliance.settings import *  # noqa: E402, F403 - the site must exist first
+from appliance.settings import DATABASES  # noqa: E402
 
 # Same name: programs that a test starts read the same site file, so they see the same database.
 DATABASES["default"]["TEST"] = {"NAME": DATABASES["default"]["NAME"]}

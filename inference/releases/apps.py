@@ -26,7 +26,7 @@ class ReleasesConfig(AppConfig):
     label = "releases"
 
     def ready(self) -> None:
-        from appliance.changes import kinds
+        from appliance.changes import kinds  # noqa: PLC0415 - Django is ready only now
 
         executor = "inference.releases.services.activate"
         kinds.register(kinds.Kind("release.activate", "Start serving a release", FACTS, executor))

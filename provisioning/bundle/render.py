@@ -36,7 +36,7 @@ class TemplateRefusal(Exception):
 
 
 def environment() -> Any:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415 - under the memory limit, on purpose
 
     env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
 
@@ -56,7 +56,7 @@ class Flow:
         self.names: dict[str, str] = {"messages": "list"}
         self.held = False
 
-    def visit(self, node: Any) -> None:
+    def visit(self, node: Any) -> None:  # noqa: C901, PLR0912 - one branch per kind of node
         n = self.nodes
         if isinstance(node, n.For):
             kind = self.kind(node.iter)
@@ -132,7 +132,7 @@ class Flow:
 
 def content_steers(env: Any, source: str) -> bool:
     """Whether message content can change anything but its own place in the output."""
-    from jinja2 import nodes
+    from jinja2 import nodes  # noqa: PLC0415
 
     tree = env.parse(source)
     if any(True for _ in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))):
@@ -147,8 +147,8 @@ def content_steers(env: Any, source: str) -> bool:
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
-    from jinja2 import TemplateError
-    from jinja2.exceptions import SecurityError
+    from jinja2 import TemplateError  # noqa: PLC0415
+    from jinja2.exceptions import SecurityError  # noqa: PLC0415
 
     env = environment()
     try:

@@ -272,7 +272,7 @@ class Postgres:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=self.preexec(),
+                preexec_fn=self.preexec(),  # noqa: PLW1509 - callers start servers from their main thread
                 cwd="/",
                 start_new_session=True,
                 user=self.identity.user,
@@ -283,7 +283,7 @@ class Postgres:
         return self.process
 
     def ready(self) -> bool:
-        import psycopg
+        import psycopg  # noqa: PLC0415 - this module is imported before .venv exists
 
         try:
             psycopg.connect(self.site.conninfo(self.site.owner_role), connect_timeout=2).close()
@@ -333,7 +333,7 @@ class Redis:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent(signal.SIGTERM),
+                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - as above
                 start_new_session=True,
             )
         _wait(self.ready, self.process, "Redis", self.log)

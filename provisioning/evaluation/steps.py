@@ -60,7 +60,7 @@ class Steps:
         self._close(step, step.result or "done")
 
     def _close(self, step: Step, word: str) -> None:
-        step.seconds = round(time.monotonic() - step._started, 3)
+        step.seconds = round(time.monotonic() - step._started, 3)  # noqa: SLF001 - the two are one thing
         clear = "\r\033[K" if sys.stdout.isatty() else ""
         print(f"{clear}     {word}  ({step.seconds:.1f} s)", flush=True)
 

@@ -50,7 +50,7 @@ def spawn(
             stderr=subprocess.STDOUT,
             env=dict(environment),
             cwd=cwd,
-            preexec_fn=die_with_parent(stop_signal),
+            preexec_fn=die_with_parent(stop_signal),  # noqa: PLW1509 - one thread, see Supervisor
             start_new_session=True,
         )
 
