@@ -1,0 +1,139 @@
+"""What this process knows: all rights, and the release that serves. Fresh, or nobody is let in.
+
+The rows are read by the apps' own selectors, in one thread of its own, never per request: on NOTIFY, and every two
+seconds in case one was lost. Knowledge older than ten seconds is refused (fail closed), counted from before the read
+began. When PostgreSQL comes back so does this, by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psycopg
+from django.db import Error as DatabaseError
+from django.db import connection
+from psycopg.conninfo import make_conninfo
+
+from inference.admission.errors import NoModelError, StaleError
+from inference.clients import selectors as clients
+from inference.policy.errors import PolicyRefusal
+from inference.policy.rules import Rights
+from inference.releases import selectors as releases
+
+log = logging.getLogger(__name__)
+
+STALE_AFTER_S = 10.0
+_POLL_S = 2.0
+_AGAIN_S = 0.5
+_CHANNELS = (clients.CHANGED, "isoward_serving")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One reading: every right, and what serves."""
+
+    clients: clients.Snapshot
+    serving: releases.Serving | None
+
+
+def conninfo() -> str:
+    """Django's own database, for the connections that are not Django's."""
+    parts = connection.settings_dict
+    return make_conninfo(host=parts["HOST"], port=parts["PORT"], dbname=parts["NAME"], user=parts["USER"])
+
+
+class Standing:
+    """The latest facts of this process, kept fresh by `keep`."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._facts: Facts | None = None
+        self._taken = 0.0
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="standing")
+        self._keeper: asyncio.Task[None] | None = None
+
+    def current(self) -> Facts:
+        """The facts, or StaleError."""
+        if self._facts is None or time.monotonic() - self._taken > STALE_AFTER_S:
+            raise StaleError("rights_stale", "rights cannot be read now; ask again", retry_after_s=2)
+        return self._facts
+
+    def serving(self) -> releases.Serving:
+        """What serves, or NoModelError."""
+        found = self.current().serving
+        if found is None:
+            raise NoModelError("no_model", "no approved model is being served", retry_after_s=5)
+        return found
+
+    def rights_of(self, key_id: str) -> Rights:
+        """The rights a key has now, for work accepted under it earlier; PolicyRefusal when it has none."""
+        rights = self.current().clients.of_key_id(key_id, now=datetime.now(UTC))
+        if rights is None:
+            raise PolicyRefusal("rights_withdrawn", "this key's rights were withdrawn")
+        return rights
+
+    def check_still(self, rights: Rights) -> None:
+        """PolicyRefusal when these rights were withdrawn since the request began."""
+        now = self._facts.clients.of_key_id(rights.key_id, now=datetime.now(UTC)) if self._facts else None
+        if now is None or not (rights.tasks <= now.tasks and rights.purposes <= now.purposes):
+            raise PolicyRefusal("rights_withdrawn", "this key's rights were withdrawn while it ran")
+
+    async def refresh(self) -> bool:
+        """Read once. False: the database could not be read, and what was known stays until it is stale."""
+        began = time.monotonic()
+        try:
+            facts = await asyncio.get_running_loop().run_in_executor(self._reader, _read)
+        except DatabaseError as error:
+            log.warning("standing_unread", extra={"error_type": type(error).__name__})
+            return False
+        self._facts, self._taken = facts, began
+        return True
+
+    def keep(self) -> None:
+        """Begin to stay fresh, until `close`."""
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await asyncio.get_running_loop().run_in_executor(self._reader, connection.close)
+        self._reader.shutdown(wait=False)
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except (psycopg.Error, OSError) as error:
+                log.warning("standing_deaf", extra={"error_type": type(error).__name__})
+            await asyncio.sleep(_AGAIN_S)  # the database is away: ask again, do not spin
+
+    async def _listen(self) -> None:
+        async with await psycopg.AsyncConnection.connect(
+            self._conninfo, autocommit=True, connect_timeout=2
+        ) as listener:
+            for channel in _CHANNELS:
+                await listener.execute(f"LISTEN {channel}")
+            while True:
+                await self.refresh()
+                async for _ in listener.notifies(timeout=_POLL_S, stop_after=1):
+                    pass
+                # A dead listener that times out quietly would leave us on the slow poll for ever.
+                await listener.execute("SELECT 1")
+
+
+def _read() -> Facts:
+    """In the reader's thread. A connection that failed is dropped, so that the next read makes a new one."""
+    try:
+        connection.close_if_unusable_or_obsolete()
+        return Facts(clients=clients.snapshot(), serving=releases.serving())
+    except DatabaseError:
+        connection.close()
+        raise

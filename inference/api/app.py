@@ -1,0 +1,79 @@
+"""The raw ASGI application: opens the desk, takes each exchange through the gates of the door, answers every error.
+
+Django's async views cost 26 to 74 times a raw handler here (PERFORMANCE.md 3.2), so there are none. Nothing a handler
+raises leaves this file: a refusal becomes an answer and a record, anything else a 500 that says nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from appliance.audit.errors import AuditUnavailableError
+from inference.admission.standing import conninfo
+from inference.api import auth, errors, routes, sse
+from inference.api.desk import Desk
+from inference.api.exchange import CallerLeftError, Exchange, Receive, Scope, Send
+from inference.engines.errors import EngineError
+from inference.policy.rules import Rights
+
+log = logging.getLogger(__name__)
+
+
+class Application:
+    """One per worker process; gunicorn's lifespan opens and closes its desk."""
+
+    def __init__(self) -> None:
+        self._desk: Desk | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["type"]:
+            case "http":
+                await self._http(Exchange(scope, receive, send))
+            case "lifespan":
+                await self._lifespan(receive, send)
+            case "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": 1003})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._desk = await Desk.open(conninfo())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._desk.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, exchange: Exchange) -> None:
+        if self._desk is None:
+            raise RuntimeError("asked before the lifespan began; run gunicorn with --asgi-lifespan on")
+        rights: Rights | None = None
+        try:
+            exchange.check_target(self._desk.allowed_hosts)
+            route = routes.find(exchange.method, exchange.path)
+            if route.open is not None:
+                await route.open(exchange, self._desk)
+            elif route.keyed is not None:
+                rights = auth.authenticate(exchange, self._desk.standing)
+                await route.keyed(exchange, self._desk, rights, route.argument)
+        except CallerLeftError:
+            log.info("caller_left", extra={"request_id": exchange.request_id})
+        except Exception as error:  # noqa: BLE001 - the last line: whatever it is, the caller gets an answer of ours
+            await self._refuse(self._desk, exchange, error, rights)
+
+    async def _refuse(self, desk: Desk, exchange: Exchange, error: Exception, rights: Rights | None) -> None:
+        refusal = errors.refusal(error)
+        if isinstance(error, AuditUnavailableError):
+            desk.refusals.count(refusal.code, rights=rights)
+        elif not isinstance(error, EngineError):  # that one has its outcome on record already
+            await desk.refusals.record(refusal.code, request_id=exchange.request_id, rights=rights)
+        try:
+            if exchange.started:
+                await exchange.event(sse.failure(refusal, exchange.request_id))
+                await exchange.end()
+            else:
+                await exchange.refuse(refusal)
+        except CallerLeftError:
+            log.info("caller_left", extra={"request_id": exchange.request_id})
+
+
+application = Application()

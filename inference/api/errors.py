@@ -1,0 +1,147 @@
+"""Every refusal of the LAN API, in one table: its code, its HTTP status and OpenAI's type for it.
+
+A code is stable: clients may rely on it. The message says what to do and never quotes what was sent. Anything that is
+not in the table is a bug of ours, and is a 500 that says nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.audit.errors import AuditUnavailableError
+from inference.admission.errors import AdmissionError
+from inference.engines.errors import EngineError
+from inference.policy.errors import PolicyRefusal
+from inference.queue.errors import QueueError
+
+log = logging.getLogger(__name__)
+
+_REQUEST = "invalid_request_error"
+_SERVER = "server_error"
+
+# Each code with its HTTP status and OpenAI's type.
+TABLE: dict[str, tuple[int, str]] = {
+    # the message itself
+    "bad_host": (400, _REQUEST),
+    "not_found": (404, _REQUEST),
+    "method_not_allowed": (405, _REQUEST),
+    "body_timeout": (408, _REQUEST),
+    "body_too_large": (413, _REQUEST),
+    "unsupported_media_type": (415, _REQUEST),
+    # the body
+    "invalid_json": (400, _REQUEST),
+    "too_deep": (400, _REQUEST),
+    "too_many_values": (400, _REQUEST),
+    "duplicate_key": (400, _REQUEST),
+    "invalid_number": (400, _REQUEST),
+    "unknown_field": (400, _REQUEST),
+    "missing_field": (400, _REQUEST),
+    "wrong_type": (400, _REQUEST),
+    "out_of_range": (400, _REQUEST),
+    "record_required": (400, _REQUEST),
+    "invalid_idempotency_key": (400, _REQUEST),
+    # rights
+    "invalid_api_key": (401, "authentication_error"),
+    "purpose_required": (400, _REQUEST),
+    "purpose_unknown": (400, _REQUEST),
+    "purpose_not_granted": (403, "permission_error"),
+    "task_required": (400, _REQUEST),
+    "task_unknown": (400, _REQUEST),
+    "task_not_granted": (403, "permission_error"),
+    "phi_not_granted": (403, "permission_error"),
+    "data_class_conflict": (400, _REQUEST),
+    "rights_withdrawn": (403, "permission_error"),
+    # the record and the model
+    "record_empty": (400, _REQUEST),
+    "special_token_in_content": (400, _REQUEST),
+    "context_length": (400, _REQUEST),
+    "model_not_found": (404, _REQUEST),
+    # room
+    "client_queue_full": (429, "rate_limit_error"),
+    "queue_full": (429, "rate_limit_error"),
+    # the box
+    "audit_unavailable": (503, _SERVER),
+    "database_unavailable": (503, _SERVER),
+    "no_model": (503, _SERVER),
+    "rights_stale": (503, _SERVER),
+    "engine_unavailable": (503, _SERVER),
+    "engine_failed": (502, _SERVER),
+    "engine_protocol": (502, _SERVER),
+    "engine_refused": (502, _SERVER),
+    "engine_timeout": (504, _SERVER),
+    "internal_error": (500, _SERVER),
+    # jobs
+    "job_not_found": (404, _REQUEST),
+    "idempotency_conflict": (409, _REQUEST),
+    "job_finished": (409, _REQUEST),
+    "too_many_jobs": (429, "rate_limit_error"),
+}
+
+_RETRY_AFTER_S = {"audit_unavailable": 2, "database_unavailable": 2, "engine_unavailable": 5}
+
+
+class BadRequestError(Exception):
+    """The message or its body is not one we take. Decided here, at the door."""
+
+    def __init__(self, code: str, message: str, *, param: str | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.message = message
+        self.param = param
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A refusal as it goes over the wire."""
+
+    status: int
+    code: str
+    type: str
+    message: str
+    param: str | None = None
+    retry_after_s: int | None = None
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """OpenAI's error object, with the request's id."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+                "request_id": request_id,
+            }
+        }
+
+
+def refusal(error: Exception) -> Refusal:
+    """What to answer for an exception of any of our families; a 500 that says nothing for anything else."""
+    match error:
+        case BadRequestError() | PolicyRefusal():
+            return _row(error.code, error.message, param=error.param)
+        case AdmissionError():
+            return _row(error.code, error.message, retry_after_s=error.retry_after_s)
+        case QueueError():
+            return _row(error.code, error.message, retry_after_s=error.retry_after_s)
+        case EngineError():
+            return _row(error.code, error.message)
+        case AuditUnavailableError():
+            return _row("audit_unavailable", "the request cannot be put on record, so it is not answered; ask again")
+        case _:
+            # The type and the place only: an exception's text can hold what was sent.
+            log.error("api_bug", exc_info=error)
+            return _row("internal_error", "this is a fault of the appliance; give the request id to your administrator")
+
+
+def _row(code: str, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> Refusal:
+    status, kind = TABLE[code]
+    return Refusal(
+        status=status,
+        code=code,
+        type=kind,
+        message=message,
+        param=param,
+        retry_after_s=retry_after_s if retry_after_s is not None else _RETRY_AFTER_S.get(code),
+    )

@@ -1,0 +1,143 @@
+"""One HTTP exchange over raw ASGI: reads the request within limits, writes the answer, and knows when the caller left.
+
+Decides what an acceptable message is before anybody looks at its meaning (BAD_INPUTS.md group F). Paths are compared
+byte for byte: one that was percent-encoded is not one of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any
+
+from inference.api.errors import BadRequestError, Refusal
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+LARGEST_BODY = 1_048_576
+SLOWEST_BODY_S = 20.0
+SLOWEST_READER_S = 30.0
+
+
+class CallerLeftError(Exception):
+    """Nobody is listening any more."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self.request_id = f"req_{secrets.token_hex(12)}"
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self._raw_path: bytes = scope.get("raw_path") or self.path.encode()
+        self._headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            self._headers.setdefault(name.lower(), []).append(value)
+        self.started = False
+
+    def header(self, name: bytes) -> str | None:
+        """The one value of a header; None when it is missing or came more than once."""
+        values = self._headers.get(name, [])
+        return values[0].decode("latin-1") if len(values) == 1 else None
+
+    def has(self, name: bytes) -> bool:
+        return name in self._headers
+
+    def check_target(self, allowed_hosts: Collection[str]) -> None:
+        """One Host, one of ours (F90); a path that needs no decoding (F91)."""
+        host = self.header(b"host")
+        name, _, port = (host or "").partition(":")
+        if host is None or name not in allowed_hosts or (port and not (port.isascii() and port.isdecimal())):
+            raise BadRequestError("bad_host", "the Host header is not a name of this appliance")
+        if self._raw_path.split(b"?")[0] != self.path.encode():
+            raise BadRequestError("not_found", "there is nothing at that path")
+
+    async def body(self) -> bytes:
+        """The whole body, if it is JSON by its own word, small enough and soon enough."""
+        media, _, parameters = (self.header(b"content-type") or "").partition(";")
+        charset = parameters.strip().lower()
+        if media.strip().lower() != "application/json" or charset not in {"", "charset=utf-8"}:
+            raise BadRequestError("unsupported_media_type", "send Content-Type: application/json")
+        if self.has(b"content-encoding"):
+            raise BadRequestError("unsupported_media_type", "send the body without a Content-Encoding")
+        if int(self.header(b"content-length") or "0") > LARGEST_BODY:
+            raise BadRequestError("body_too_large", f"a body has at most {LARGEST_BODY} bytes")
+        try:
+            async with asyncio.timeout(SLOWEST_BODY_S):
+                return await self._read()
+        except TimeoutError:
+            raise BadRequestError("body_timeout", "the body did not arrive in time") from None
+
+    async def _read(self) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise CallerLeftError
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > LARGEST_BODY:
+                raise BadRequestError("body_too_large", f"a body has at most {LARGEST_BODY} bytes")
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    async def left(self) -> None:
+        """Return when the caller has gone. Only after the body was read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def reply(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
+        """A whole JSON answer."""
+        body = json.dumps(value, ensure_ascii=False).encode()
+        await self._start(status, b"application/json", {**(headers or {}), "content-length": str(len(body))})
+        await self._push(b"" if self.method == "HEAD" else body, more=False)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """A refusal in OpenAI's shape."""
+        headers = {}
+        if refusal.retry_after_s is not None:
+            headers["retry-after"] = str(refusal.retry_after_s)
+        if refusal.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        if refusal.status in {408, 413}:
+            headers["connection"] = "close"  # the rest of that body must not be read as a request
+        if refusal.status == 409:
+            headers["x-should-retry"] = "false"  # OpenAI's clients would ask again
+        await self.reply(refusal.status, refusal.body(self.request_id), headers)
+
+    async def stream(self) -> None:
+        """Begin a stream of events."""
+        await self._start(200, b"text/event-stream; charset=utf-8", {"x-accel-buffering": "no"})
+
+    async def event(self, data: bytes) -> None:
+        await self._push(data, more=True)
+
+    async def end(self) -> None:
+        await self._push(b"", more=False)
+
+    async def _start(self, status: int, media: bytes, headers: dict[str, str]) -> None:
+        self.started = True
+        listed = [
+            (b"content-type", media),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-request-id", self.request_id.encode()),
+            *((name.encode(), value.encode()) for name, value in headers.items()),
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": listed})
+
+    async def _push(self, data: bytes, *, more: bool) -> None:
+        # A reader that takes nothing for so long holds a place in the engine for nobody (T16).
+        try:
+            async with asyncio.timeout(SLOWEST_READER_S):
+                await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except (TimeoutError, OSError):
+            raise CallerLeftError from None

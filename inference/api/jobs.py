@@ -1,0 +1,91 @@
+"""`/v1/jobs`: hand in work for later, ask how it stands, cancel it. The row is committed before the 202."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Any
+
+from appliance.audit.actions import Action
+from appliance.audit.entry import Entry, now_us
+from inference.admission.errors import NoModelError
+from inference.api import document, schemas, sse
+from inference.api.desk import Desk
+from inference.api.errors import BadRequestError
+from inference.api.exchange import Exchange
+from inference.policy.rules import Rights
+from inference.queue import selectors, services
+from inference.serve import check_model
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) -> None:
+    """`POST /v1/jobs`: 202 with the job's id. No engine is needed to accept."""
+    key = exchange.header(b"idempotency-key") or ""
+    if exchange.has(b"idempotency-key") and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise BadRequestError("invalid_idempotency_key", "Idempotency-Key is 1 to 128 printable characters")
+    ask = schemas.job(document.parse(await exchange.body()))
+    with contextlib.suppress(NoModelError):  # accepted work waits for an engine; the model is checked again then
+        check_model(ask, desk.standing.serving())
+    accepted = await desk.rows.call(
+        services.submit,
+        actor=rights.client,
+        rights=rights,
+        ask=ask,
+        request_id=exchange.request_id,
+        idempotency_key=key,
+    )
+    if not accepted.again:
+        desk.bell.ring(accepted.ref)
+    await exchange.reply(202, {"id": accepted.ref, "object": "job", "state": accepted.state})
+
+
+async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
+    """`GET /v1/jobs/{id}`: the state, the position while it waits, the result once it is there."""
+    found = await desk.rows.call(selectors.of_client, client=rights.client, ref=argument)
+    if found.result is not None:
+        # A result is patient text leaving the box: no record, no result.
+        await desk.channel.put(_read(found, rights, exchange.request_id))
+    await exchange.reply(200, _view(found))
+
+
+async def cancel(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
+    """`POST /v1/jobs/{id}/cancel`."""
+    state = await desk.rows.call(services.cancel, actor=rights.client, client=rights.client, ref=argument)
+    await exchange.reply(200, {"id": argument, "object": "job", "state": state, "cancel_requested": True})
+
+
+def _view(found: selectors.Answered) -> dict[str, Any]:
+    job = found.job
+    return {
+        "id": job.ref,
+        "object": "job",
+        "state": job.state,
+        "position": found.position,
+        "attempt": job.attempt,
+        "task": job.task,
+        "purpose": job.purpose,
+        "created": int(job.created.timestamp()),
+        "started": None if job.started is None else int(job.started.timestamp()),
+        "finished": None if job.finished is None else int(job.finished.timestamp()),
+        "cancel_requested": job.cancel_requested,
+        "error": {"code": job.code} if job.code else None,
+        "result": None if found.result is None else sse.finished(found.result, at=job.finished),
+    }
+
+
+def _read(found: selectors.Answered, rights: Rights, request_id: str) -> Entry:
+    return Entry(
+        at_us=now_us(),
+        kind="read",
+        action=Action.JOB_READ.value,
+        actor=rights.client,
+        outcome="ok",
+        target=found.job.ref,
+        request_id=request_id,
+        client=rights.client,
+        key_id=rights.key_id,
+        purpose=found.job.purpose,
+        task=found.job.task,
+    )

@@ -1,0 +1,56 @@
+"""What serves: the model list in OpenAI's shape, and the box's own short word on how it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference.admission.errors import AdmissionError
+from inference.api.desk import Desk
+from inference.api.errors import BadRequestError
+from inference.api.exchange import Exchange
+from inference.policy.rules import Rights
+from inference.releases.selectors import Serving
+
+
+async def list_(exchange: Exchange, desk: Desk, _rights: Rights, _argument: str) -> None:
+    """`GET /v1/models`: the one approved model, or none."""
+    serving = desk.standing.current().serving
+    data = [] if serving is None else [_model(serving)]
+    await exchange.reply(200, {"object": "list", "data": data})
+
+
+async def retrieve(exchange: Exchange, desk: Desk, _rights: Rights, argument: str) -> None:
+    """`GET /v1/models/{model}`."""
+    serving = desk.standing.serving()
+    if argument not in {serving.served_model_name, "default"}:
+        raise BadRequestError("model_not_found", "that model is not served here; see /v1/models", param="model")
+    await exchange.reply(200, _model(serving))
+
+
+async def status(exchange: Exchange, desk: Desk) -> None:
+    """`GET /v1/status`: for monitors, without a key, and with nothing of any request in it."""
+    reasons: list[str] = []
+    serving: Serving | None = None
+    try:
+        serving = desk.standing.serving()
+    except AdmissionError as error:
+        reasons.append(error.code)
+    if serving is not None and serving.degraded_since is not None:
+        reasons.append("engine_degraded")
+    if not desk.channel.available:
+        reasons.append("audit_unavailable")
+    body: dict[str, Any] = {"status": "degraded" if reasons else "ok", "reasons": reasons, "model": None}
+    if serving is not None:
+        body["model"] = {"id": serving.served_model_name, "release_digest": serving.release_digest}
+    await exchange.reply(503 if reasons else 200, body)
+
+
+def _model(serving: Serving) -> dict[str, Any]:
+    return {
+        "id": serving.served_model_name,
+        "object": "model",
+        "created": int(serving.since.timestamp()),
+        "owned_by": "isoward",
+        "release_digest": serving.release_digest,
+        "change_id": serving.change_id,
+    }

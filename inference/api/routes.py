@@ -1,0 +1,73 @@
+"""The LAN API's surface, on one screen: every path, its methods, and whether it needs a key.
+
+What is not listed here does not exist: any other path is a 404, any other method a 405.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from inference.api import chat, jobs, models
+from inference.api.desk import Desk
+from inference.api.errors import BadRequestError
+from inference.api.exchange import Exchange
+from inference.policy.rules import Rights
+
+Keyed = Callable[[Exchange, Desk, Rights, str], Awaitable[None]]
+Open = Callable[[Exchange, Desk], Awaitable[None]]
+
+_JOB = r"job_[0-9a-f]{24}"
+
+# Anybody on the LAN
+OPEN: dict[tuple[str, str], Open] = {
+    ("GET", "/v1/status"): models.status,
+    ("HEAD", "/v1/status"): models.status,
+}
+
+# With a key
+KEYED: list[tuple[str, str, Keyed]] = [
+    ("GET", r"/v1/models", models.list_),
+    ("GET", r"/v1/models/([A-Za-z0-9._-]{1,128})", models.retrieve),
+    ("POST", r"/v1/chat/completions", chat.create),
+    ("POST", r"/v1/jobs", jobs.create),
+    ("GET", rf"/v1/jobs/({_JOB})", jobs.retrieve),
+    ("POST", rf"/v1/jobs/({_JOB})/cancel", jobs.cancel),
+]
+
+_COMPILED = [(method, re.compile(path), handler) for method, path, handler in KEYED]
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where an exchange goes: exactly one of the two is set."""
+
+    open: Open | None = None
+    keyed: Keyed | None = None
+    argument: str = ""
+
+
+class WrongMethodError(BadRequestError):
+    """The path exists; the method does not."""
+
+    def __init__(self, allowed: set[str]) -> None:
+        super().__init__("method_not_allowed", "that path does not take that method")
+        self.allowed = ", ".join(sorted(allowed))
+
+
+def find(method: str, path: str) -> Route:
+    """The route, or not_found or method_not_allowed."""
+    allowed = {m for m, p in OPEN if p == path}
+    if (method, path) in OPEN:
+        return Route(open=OPEN[method, path])
+    for verb, pattern, handler in _COMPILED:
+        match = pattern.fullmatch(path)
+        if match is None:
+            continue
+        if verb == method:
+            return Route(keyed=handler, argument=match[1] if pattern.groups else "")
+        allowed.add(verb)
+    if allowed:
+        raise WrongMethodError(allowed)
+    raise BadRequestError("not_found", "there is nothing at that path")

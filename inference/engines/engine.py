@@ -1,0 +1,68 @@
+"""What an engine is, to everything above it: an order goes in, pieces of text come out, and the end is never silent.
+
+Decides the types at the boundary. How vLLM is spoken to is `vllm`, who may ask is far above. Every generation ends in
+exactly one of two ways: a last piece with a `finish`, or an EngineError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from inference.policy.catalog import Lane
+from inference.policy.rules import Sampling
+
+# vLLM's priority scheduling: lower runs first.
+PRIORITY = {Lane.STAT: -10, Lane.INTERACTIVE: 0, Lane.BATCH: 10}
+
+
+class Finish(StrEnum):
+    """Why the model stopped, in OpenAI's words."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens spent so far."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Order:
+    """One generation, as we ask for it. Nothing in it is the caller's but the text and the bounded sampling."""
+
+    slot: str
+    model: str
+    instruction: str
+    text: str = field(repr=False)
+    sampling: Sampling
+    priority: int
+    cache_salt: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some text, and what has been spent with it. `finish` is set on the last one only."""
+
+    text: str = field(repr=False)
+    usage: Usage
+    finish: Finish | None = None
+
+
+class Engine(Protocol):
+    """Where answers come from."""
+
+    def generate(self, order: Order) -> AsyncGenerator[Piece, None]:
+        """The answer piece by piece. Closing the iterator stops the generation."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+        ...

@@ -1,0 +1,13 @@
+"""Refusals of policy. A code is stable: the client's answer, the audit row and the documentation use the same one."""
+
+from __future__ import annotations
+
+
+class PolicyRefusal(Exception):
+    """The rights, the purpose or the task do not allow this request. Anything else raised here is a bug."""
+
+    def __init__(self, code: str, message: str, *, param: str | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.message = message
+        self.param = param

@@ -1,0 +1,132 @@
+"""Reads of the queue: one job for the client who owns it, and the state of the line for the console."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Min
+from django.utils import timezone
+
+from appliance.keyring import services as keyring
+from inference.queue import rules
+from inference.queue.errors import JobNotFoundError
+from inference.queue.models import Job
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One job without its contents."""
+
+    ref: str
+    client: str
+    task: str
+    purpose: str
+    state: str
+    code: str
+    attempt: int
+    worker: str
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    cancel_requested: bool
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in {Job.State.QUEUED, Job.State.RUNNING}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One job for its own client: where it stands in the line, or what came of it."""
+
+    job: JobView
+    position: int | None
+    result: Mapping[str, Any] | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ClientLine:
+    """How much of the line is one client's."""
+
+    client: str
+    queued: int
+    running: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """The queue at a glance."""
+
+    depth: int
+    running: int
+    oldest_age: timedelta | None
+    finished_last_minute: int
+    finished_last_hour: int
+    failed_last_hour: int
+    clients: tuple[ClientLine, ...]
+
+
+def of_client(*, client: str, ref: str) -> Answered:
+    """A client's own job with its result; JobNotFoundError for anybody else's."""
+    row = Job.objects.filter(ref=ref, client=client).first()
+    if row is None:
+        raise JobNotFoundError
+    position = None
+    if row.state == Job.State.QUEUED:
+        position = Job.objects.filter(state=Job.State.QUEUED, id__lt=row.pk).count() + 1
+    result = None
+    if row.result is not None:
+        result = json.loads(keyring.open_(bytes(row.result), aad=rules.result_name(ref)))
+    return Answered(job=_view(row), position=position, result=result)
+
+
+def line() -> Line:
+    """Depth, age, rate and shares."""
+    now = timezone.now()
+    queued = Job.objects.filter(state=Job.State.QUEUED)
+    oldest = queued.aggregate(at=Min("created"))["at"]
+    counts: dict[str, dict[str, int]] = {}
+    unfinished = Job.objects.filter(state__in=[Job.State.QUEUED, Job.State.RUNNING])
+    for row in unfinished.values("client", "state").annotate(n=Count("id")).order_by("client"):
+        counts.setdefault(row["client"], {})[row["state"]] = row["n"]
+    hour = Job.objects.filter(finished__gte=now - timedelta(hours=1))
+    return Line(
+        depth=sum(c.get("queued", 0) for c in counts.values()),
+        running=sum(c.get("running", 0) for c in counts.values()),
+        oldest_age=None if oldest is None else now - oldest,
+        finished_last_minute=hour.filter(finished__gte=now - timedelta(minutes=1)).count(),
+        finished_last_hour=hour.count(),
+        failed_last_hour=hour.filter(state=Job.State.FAILED).count(),
+        clients=tuple(ClientLine(name, c.get("queued", 0), c.get("running", 0)) for name, c in counts.items()),
+    )
+
+
+def running() -> tuple[JobView, ...]:
+    """What workers hold now, oldest first."""
+    return tuple(_view(row) for row in Job.objects.filter(state=Job.State.RUNNING).order_by("started"))
+
+
+def recent(*, limit: int = 50) -> tuple[JobView, ...]:
+    """The newest jobs in whatever state."""
+    return tuple(_view(row) for row in Job.objects.order_by("-id")[:limit])
+
+
+def _view(row: Job) -> JobView:
+    return JobView(
+        ref=row.ref,
+        client=row.client,
+        task=row.task,
+        purpose=row.purpose,
+        state=row.state,
+        code=row.code,
+        attempt=row.attempt,
+        worker=row.worker,
+        created=row.created,
+        started=row.started,
+        finished=row.finished,
+        cancel_requested=row.cancel_requested,
+    )

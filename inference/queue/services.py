@@ -1,0 +1,269 @@
+"""Accept, claim, finish, cancel and sweep jobs. PostgreSQL is the queue and the record; messages are only bells.
+
+- A job exists from the commit of `submit` on; the 202 comes after it.
+- A worker writes only under the attempt it claimed. The sweep or a cancel that closes an attempt makes every later
+  write of that worker a LostLeaseError.
+- The intent and the outcome of an attempt are written in the transaction that moves the job, so each attempt has
+  exactly one of each, or neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from appliance.audit import services as audit
+from appliance.audit.actions import Action
+from appliance.audit.entry import Entry, Position, now_us
+from appliance.audit.services import unaudited
+from appliance.keyring import services as keyring
+from inference.policy import rules as policy
+from inference.queue import rules
+from inference.queue.errors import (
+    IdempotencyConflictError,
+    JobFinishedError,
+    JobNotFoundError,
+    LostLeaseError,
+    TooManyJobsError,
+)
+from inference.queue.models import Job
+
+_UNFINISHED = (Job.State.QUEUED, Job.State.RUNNING)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A job that is on the books. `again`: the same Idempotency-Key had already put it there."""
+
+    ref: str
+    state: str
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One attempt at one job: what to do, and the fence to do it under."""
+
+    ref: str
+    attempt: int
+    key_id: str
+    ask: policy.Ask = field(repr=False)
+
+    @property
+    def request_id(self) -> str:
+        return f"{self.ref}.{self.attempt}"
+
+
+@transaction.atomic
+def submit(
+    *, actor: str, rights: policy.Rights, ask: policy.Ask, request_id: str, idempotency_key: str = ""
+) -> Accepted:
+    """Accept a job: allowed, minimized, sealed, on record. PolicyRefusal or a QueueError otherwise."""
+    decision = policy.decide(ask, rights)
+    prompt = policy.minimize(ask.record, decision.task)
+    payload = rules.pack(ask, prompt)
+    key_hash = hashlib.sha256(idempotency_key.encode()).hexdigest() if idempotency_key else None
+    body_hmac = audit.fingerprint(payload, use="job")[1]
+    if key_hash is not None and (earlier := _earlier(rights.client, key_hash, body_hmac)) is not None:
+        return earlier
+    if Job.objects.filter(client=rights.client, state__in=_UNFINISHED).count() >= rules.MOST_UNFINISHED:
+        raise TooManyJobsError("too_many_jobs", "this client has too many unfinished jobs", retry_after_s=60)
+
+    ref, now = f"job_{secrets.token_hex(12)}", timezone.now()
+    try:
+        with transaction.atomic():
+            Job.objects.create(
+                ref=ref,
+                client=rights.client,
+                key_id=rights.key_id,
+                task=decision.task.id,
+                purpose=decision.purpose,
+                not_before=now,
+                rung_at=now,
+                payload=keyring.seal(payload, aad=rules.payload_name(ref)),
+                idempotency_hash=key_hash,
+                body_hmac=body_hmac,
+            )
+    except IntegrityError:
+        # Two at once with one key: the constraint decided, and the other one's row is there now.
+        earlier = _earlier(rights.client, key_hash or "", body_hmac)
+        if earlier is None:
+            raise
+        return earlier
+    audit.record(
+        actor=actor,
+        action=Action.JOB_ACCEPTED,
+        target=ref,
+        request_id=request_id,
+        client=rights.client,
+        detail={"dropped": list(prompt.dropped), "key": rights.key_id, "purpose": ask.purpose, "task": ask.task},
+    )
+    return Accepted(ref, Job.State.QUEUED)
+
+
+def _earlier(client: str, key_hash: str, body_hmac: str) -> Accepted | None:
+    row = Job.objects.filter(client=client, idempotency_hash=key_hash).first()
+    if row is None:
+        return None
+    if row.body_hmac != body_hmac:
+        raise IdempotencyConflictError
+    return Accepted(row.ref, row.state, again=True)
+
+
+@unaudited("worker bookkeeping; the attempt's intent and outcome are recorded")
+def claim(*, actor: str, ref: str) -> Claim | None:
+    """Take the job if it waits and nobody else has it. None means: leave it alone."""
+    now = timezone.now()
+    taken = Job.objects.filter(ref=ref, state=Job.State.QUEUED, not_before__lte=now).update(
+        state=Job.State.RUNNING,
+        attempt=F("attempt") + 1,
+        worker=actor,
+        lease_until=now + rules.LEASE,
+        started=now,
+    )
+    if not taken:
+        return None
+    row = Job.objects.get(ref=ref)
+    if row.worker != actor or row.payload is None:
+        return None
+    ask = rules.unpack(keyring.open_(bytes(row.payload), aad=rules.payload_name(ref)))
+    return Claim(ref=ref, attempt=row.attempt, key_id=row.key_id, ask=ask)
+
+
+@unaudited("worker bookkeeping; the attempt's intent and outcome are recorded")
+def renew(*, actor: str, ref: str, attempt: int) -> bool:
+    """Keep the lease. False: somebody asked for this job to be cancelled. LostLeaseError: it is not ours any more."""
+    mine = _mine(actor, ref, attempt)
+    if not mine.update(lease_until=timezone.now() + rules.LEASE):
+        raise LostLeaseError
+    return not mine.filter(cancel_requested=True).exists()
+
+
+@transaction.atomic
+def open_attempt(*, actor: str, ref: str, attempt: int, intent: Entry) -> Position:
+    """Put the intent on record, under the fence."""
+    if not _mine(actor, ref, attempt).update(intent_open=True):
+        raise LostLeaseError
+    return audit.write(intent)
+
+
+@transaction.atomic
+def close_attempt(*, actor: str, ref: str, attempt: int, outcome: Entry, result: bytes = b"") -> Position:
+    """Put the outcome on record and move the job, in one step, under the fence."""
+    row = _mine(actor, ref, attempt).select_for_update().first()
+    if row is None or not row.intent_open:
+        raise LostLeaseError
+    row.intent_open = False
+    _move(row, outcome.outcome)
+    if row.state == Job.State.SUCCEEDED:
+        row.result = keyring.seal(result, aad=rules.result_name(ref))
+    row.save()
+    return audit.write(outcome)
+
+
+@unaudited("the attempt never began: nothing was asked of the engine")
+def put_back(*, actor: str, ref: str, attempt: int, delay: timedelta) -> None:
+    """Return a job that could not be tried now, to be tried later. It is not counted as a failure."""
+    now = timezone.now()
+    _mine(actor, ref, attempt).filter(intent_open=False).update(
+        state=Job.State.QUEUED,
+        lease_until=None,
+        worker="",
+        not_before=now + delay,
+        rung_at=now + delay - rules.RING_AGAIN,
+    )
+
+
+@transaction.atomic
+def refuse(*, actor: str, ref: str, attempt: int, code: str) -> None:
+    """End a job that may not be done: rights or policy changed since it was accepted."""
+    row = _mine(actor, ref, attempt).select_for_update().first()
+    if row is None:
+        raise LostLeaseError
+    row.state, row.code, row.finished = Job.State.FAILED, code, timezone.now()
+    row.lease_until, row.payload, row.worker = None, None, ""
+    row.save()
+    audit.record(actor=actor, action=Action.JOB_FINISHED, target=ref, outcome=code, kind="refusal", client=row.client)
+
+
+@transaction.atomic
+def cancel(*, actor: str, client: str, ref: str) -> str:
+    """Stop a job of this client's: at once when it waits, within seconds when it runs. The state it is in now."""
+    row = Job.objects.select_for_update().filter(ref=ref, client=client).first()
+    if row is None:
+        raise JobNotFoundError
+    if row.state not in _UNFINISHED:
+        raise JobFinishedError("job_finished", "that job has ended")
+    row.cancel_requested = True
+    if row.state == Job.State.QUEUED:
+        row.state, row.code, row.finished, row.payload = Job.State.CANCELLED, "cancelled", timezone.now(), None
+    row.save()
+    audit.record(actor=actor, action=Action.JOB_CANCELLED, target=ref, client=client)
+    return row.state
+
+
+@transaction.atomic
+def sweep(*, actor: str) -> tuple[str, ...]:
+    """Find what a dead worker or a lost message left, and say which jobs to ring for."""
+    now = timezone.now()
+    dead = Job.objects.select_for_update(skip_locked=True).filter(state=Job.State.RUNNING, lease_until__lt=now)
+    for row in dead[: rules.MOST_RUNG]:
+        _bury(actor, row)
+    waiting = Job.objects.select_for_update(skip_locked=True).filter(
+        state=Job.State.QUEUED, not_before__lte=now, rung_at__lt=now - rules.RING_AGAIN
+    )
+    refs = tuple(waiting.order_by("id").values_list("ref", flat=True)[: rules.MOST_RUNG])
+    Job.objects.filter(ref__in=refs).update(rung_at=now)
+    Job.objects.filter(finished__lt=now - rules.RESULT_LIFE, result__isnull=False).update(result=None)
+    return refs
+
+
+def _bury(actor: str, row: Job) -> None:
+    """Close an attempt whose worker is gone. Whether the engine answered is not known, and the record says so."""
+    had_intent, row.intent_open = row.intent_open, False
+    ended = Entry(
+        at_us=now_us(),
+        kind="outcome",
+        action=Action.INFERENCE_ANSWERED.value,
+        actor=actor,
+        outcome="unknown",
+        target=row.task,
+        request_id=f"{row.ref}.{row.attempt}",
+        client=row.client,
+        key_id=row.key_id,
+        purpose=row.purpose,
+        task=row.task,
+        detail=json.dumps({"worker": row.worker}),
+    )
+    _move(row, "unknown")
+    if row.state == Job.State.QUEUED:
+        # The job lost time already: ring in this very sweep.
+        row.not_before = timezone.now() - rules.RING_AGAIN
+        row.rung_at = row.not_before - rules.RING_AGAIN
+    row.save()
+    if had_intent:
+        audit.write(ended)
+
+
+def _move(row: Job, outcome: str) -> None:
+    now = timezone.now()
+    row.failures += outcome != "ok"
+    then = rules.after(outcome, failures=row.failures, cancel_requested=row.cancel_requested)
+    row.state, row.code, row.lease_until, row.worker = then.state, then.code, None, ""
+    if then.state == Job.State.QUEUED:
+        row.not_before = now + then.delay
+        row.rung_at = row.not_before - rules.RING_AGAIN  # the first sweep after that moment rings
+    else:
+        row.finished, row.payload = now, None
+
+
+def _mine(actor: str, ref: str, attempt: int) -> QuerySet[Job]:
+    """The row under its fence, as long as this worker holds this attempt; nothing otherwise."""
+    return Job.objects.filter(ref=ref, attempt=attempt, worker=actor, state=Job.State.RUNNING)

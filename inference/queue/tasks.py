@@ -1,0 +1,206 @@
+"""Celery's side: the bell, one attempt at a job, and the sweep.
+
+A message carries a job's id and nothing else. An attempt runs the same steps as an interactive request
+(`inference.serve`), with two differences: its records are written in the transactions that move the job, and while it
+runs it keeps a lease. One event loop per worker process, made after the fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from celery import shared_task
+from django.conf import settings
+
+from appliance.audit.entry import Entry, Position
+from appliance.audit.errors import AuditUnavailableError
+from inference.admission.errors import AdmissionError
+from inference.admission.lanes import Lanes
+from inference.admission.rules import Limits
+from inference.admission.standing import Standing, conninfo
+from inference.engines.engine import Finish, Piece
+from inference.engines.errors import EngineError
+from inference.engines.vllm import Vllm
+from inference.policy.catalog import Lane
+from inference.policy.errors import PolicyRefusal
+from inference.queue import rules, services
+from inference.queue.channel import DatabaseUnavailableError, Rows
+from inference.queue.errors import LostLeaseError
+from inference.serve import Caller, House, Opened, Receipt, answer, salt
+
+log = logging.getLogger(__name__)
+
+_SWEEPER = "queue-sweep"
+
+
+@shared_task(name="inference.queue.tasks.run", ignore_result=True, acks_late=True)
+def run(ref: str) -> None:
+    """Make one attempt at a job, if it still waits."""
+    bench = Bench.here()
+    bench.runner.run(bench.attempt(ref))
+
+
+@shared_task(name="inference.queue.tasks.sweep", ignore_result=True)
+def sweep() -> None:
+    """Close what dead workers left, and ring again for what waits too long."""
+    for ref in services.sweep(actor=_SWEEPER):
+        ring(ref, expires_s=30)
+
+
+def ring(ref: str, *, expires_s: int = 300) -> None:
+    """Tell a worker. An old bell is no use: the sweep rings a new one."""
+    run.apply_async((ref,), expires=expires_s, retry=False)
+
+
+@dataclass
+class Bench:
+    """The standing parts of one worker process."""
+
+    name: str
+    runner: asyncio.Runner
+    rows: Rows
+    house: House
+
+    _here: ClassVar[Bench | None] = None
+
+    @classmethod
+    def here(cls) -> Bench:
+        """The process's own, made at its first job: a loop or a connection must not cross a fork."""
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        if cls._here is None or cls._here.name != name:
+            cls._here = cls._make(name)
+        return cls._here
+
+    @classmethod
+    def _make(cls, name: str) -> Bench:
+        site, rows = settings.SITE, Rows(threads=2)
+        house = House(
+            standing=Standing(conninfo()),
+            lanes=Lanes(Limits(total=2)),
+            book=Unopened(),
+            engine=Vllm(socket_of=site.engine_socket, api_key=site.secret("engine-api-key").decode("ascii")),
+            salt=salt(site.secret("audit-hmac")),
+        )
+        return cls(name=name, runner=asyncio.Runner(), rows=rows, house=house)
+
+    async def attempt(self, ref: str) -> None:
+        """Claim, answer, and leave the job where the outcome says."""
+        try:
+            await self.house.standing.refresh()
+            claim = await self.rows.call(services.claim, actor=self.name, ref=ref)
+            if claim is not None:
+                await self._answer(claim)
+        except LostLeaseError:
+            log.warning("job_lease_lost", extra={"job": ref})
+        except DatabaseUnavailableError:
+            log.warning("job_database_unavailable", extra={"job": ref})
+
+    async def _answer(self, claim: services.Claim) -> None:
+        book = AttemptBook(self, claim)
+        try:
+            # Durable work is batch work, whatever the key's own lane: nobody is waiting.
+            rights = replace(self.house.standing.rights_of(claim.key_id), lane=Lane.BATCH)
+            caller = Caller(rights=rights, request_id=claim.request_id)
+            await self._holding_the_lease(claim, caller, self._write(claim, caller, book))
+        except PolicyRefusal as refusal:
+            if not book.closed:
+                await self.rows.call(
+                    services.refuse, actor=self.name, ref=claim.ref, attempt=claim.attempt, code=refusal.code
+                )
+        except AdmissionError as error:
+            await self._put_back(claim, timedelta(seconds=error.retry_after_s))
+        except AuditUnavailableError:
+            await self._put_back(claim, timedelta(seconds=2))
+        except EngineError as error:
+            log.info("job_attempt_failed", extra={"job": claim.ref, "code": error.code})  # its outcome moved the job
+
+    async def _write(self, claim: services.Claim, caller: Caller, book: AttemptBook) -> None:
+        house = replace(self.house, book=book)
+        async with aclosing(answer(claim.ask, caller=caller, house=house)) as steps:
+            async for step in steps:
+                match step:
+                    case Opened():
+                        book.receipt = step.receipt
+                    case Piece():
+                        book.pieces.append(step)
+
+    async def _holding_the_lease(self, claim: services.Claim, caller: Caller, work: Coroutine[Any, Any, None]) -> None:
+        """Run the work and renew the lease beside it; stop the work when it is lost or cancelled."""
+        running = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait({running}, timeout=rules.RENEW_S))[0]:
+                await self.house.standing.refresh()
+                if not await self.rows.call(services.renew, actor=self.name, ref=claim.ref, attempt=claim.attempt):
+                    caller.left = "cancelled"
+                    break
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+        if not running.cancelled():
+            running.result()
+
+    async def _put_back(self, claim: services.Claim, delay: timedelta) -> None:
+        await self.rows.call(services.put_back, actor=self.name, ref=claim.ref, attempt=claim.attempt, delay=delay)
+
+
+@dataclass
+class AttemptBook:
+    """The book of one attempt: its records are rows of the same transactions that move the job."""
+
+    bench: Bench
+    claim: services.Claim
+    receipt: Receipt | None = None
+    pieces: list[Piece] = field(default_factory=list)
+    closed: bool = False
+
+    async def put(self, entry: Entry, *, keep: bool = False) -> Position:
+        """Durable on return. LostLeaseError when the attempt is not ours any more."""
+        name, claim, rows = self.bench.name, self.claim, self.bench.rows
+        try:
+            if entry.kind == "intent":
+                return await rows.call(
+                    services.open_attempt, actor=name, ref=claim.ref, attempt=claim.attempt, intent=entry
+                )
+            position = await rows.call(
+                services.close_attempt,
+                actor=name,
+                ref=claim.ref,
+                attempt=claim.attempt,
+                outcome=entry,
+                result=self._result(entry),
+            )
+        except DatabaseUnavailableError as error:
+            raise AuditUnavailableError("the record did not become durable") from error
+        self.closed = True
+        return position
+
+    def _result(self, outcome: Entry) -> bytes:
+        if self.receipt is None or outcome.outcome != "ok":
+            return b""
+        finish = next((piece.finish for piece in reversed(self.pieces) if piece.finish), Finish.STOP)
+        return json.dumps(
+            {
+                "text": "".join(piece.text for piece in self.pieces),
+                "finish": finish.value,
+                "input_tokens": outcome.input_tokens,
+                "output_tokens": outcome.output_tokens,
+                "model": outcome.model,
+                "receipt": self.receipt.as_json(),
+            }
+        ).encode()
+
+
+class Unopened:
+    """The house's book before an attempt brings its own: nothing may be written here."""
+
+    async def put(self, entry: Entry, *, keep: bool = False) -> Position:
+        raise RuntimeError("a record outside of an attempt")

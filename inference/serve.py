@@ -1,0 +1,275 @@
+"""Flow B, top to bottom: allowed? less? room? told? run. told.
+
+Decides the order of the gates and that no gate can be passed without the one before it. What each gate refuses is its
+own app's; what a refusal looks like on the wire is `inference.api.errors`. Both doors run this same function: the LAN
+API for a caller who waits, the queue for one who does not.
+
+- The intent is durable before the engine sees a byte, and the outcome is written however it ended.
+- The receipt comes last, after the outcome is durable: an answer without its record is never called complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from appliance.audit import services as audit
+from appliance.audit.actions import Action
+from appliance.audit.entry import Entry, Position, now_us
+from appliance.audit.errors import AuditUnavailableError
+from inference.admission.lanes import Lanes
+from inference.admission.standing import Standing
+from inference.engines.engine import PRIORITY, Engine, Finish, Order, Piece, Usage
+from inference.engines.errors import EngineError
+from inference.policy import rules
+from inference.policy.errors import PolicyRefusal
+from inference.releases.selectors import Serving
+
+
+class Book(Protocol):
+    """Where the pair of records goes. Durable on return, or AuditUnavailableError."""
+
+    async def put(self, entry: Entry, *, keep: bool = False) -> Position: ...
+
+
+_LONGEST_WAIT_S = 5.0
+
+
+@dataclass
+class Caller:
+    """Whom an answer is for. The door writes down why it stops listening before it does."""
+
+    rights: rules.Rights
+    request_id: str
+    left: str = "interrupted"
+
+
+@dataclass(frozen=True)
+class House:
+    """The standing parts of this process."""
+
+    standing: Standing
+    lanes: Lanes
+    book: Book
+    engine: Engine
+    salt: bytes
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What every answer carries, so that it can be found again."""
+
+    request_id: str
+    release_digest: str
+    change_id: int
+    audit: Position
+    task: str
+    purpose: str
+    dropped_fields: tuple[str, ...]
+    model: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "request_id": self.request_id,
+            "release_digest": self.release_digest,
+            "change_id": self.change_id,
+            "audit": {"shard": self.audit.shard, "seq": self.audit.seq},
+            "task": self.task,
+            "purpose": self.purpose,
+            "dropped_fields": list(self.dropped_fields),
+            "ai_generated": True,
+        }
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The intent is on record; text may follow."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class Done:
+    """The outcome is on record too; the answer is whole."""
+
+    receipt: Receipt
+    finish: Finish
+    usage: Usage
+
+
+async def answer(ask: rules.Ask, *, caller: Caller, house: House) -> AsyncGenerator[Opened | Piece | Done, None]:
+    """Opened, then pieces, then Done; or one of the refusals named on each line."""
+    serving = house.standing.serving()  # StaleError, NoModelError
+    check_model(ask, serving)  # PolicyRefusal
+    decision = rules.decide(ask, caller.rights)  # PolicyRefusal
+    prompt = rules.minimize(ask.record, decision.task, already=ask.dropped)  # PolicyRefusal
+    with house.lanes.slot(lane=decision.lane, client=caller.rights.client):  # QueueFullError
+        pair = Pair(house.book, caller, _intent(ask, decision, prompt, caller, serving))
+        try:
+            receipt = _receipt(await pair.intend(), caller, serving, decision, prompt)  # AuditUnavailableError
+            yield Opened(receipt)
+            order = _order(ask, decision, prompt, caller, serving, house.salt)
+            async with aclosing(house.engine.generate(order)) as pieces:
+                async for piece in pieces:
+                    house.standing.check_still(caller.rights)  # PolicyRefusal: revoked while it ran
+                    pair.saw(piece)
+                    yield piece
+            await pair.conclude("ok")  # AuditUnavailableError: not called complete
+            yield Done(receipt, pair.finish, pair.usage)
+        except (EngineError, PolicyRefusal) as error:
+            await pair.conclude(error.code)
+            raise
+        finally:
+            # However it ended: the caller left, the process stops, or a bug of ours.
+            await pair.conclude(caller.left)
+
+
+def salt(secret: bytes) -> bytes:
+    """The box's own salt for prefix caches, from a secret of the box; no other use of that secret gives the same."""
+    return hmac.new(secret, b"isoward-cache-salt-v1", hashlib.sha256).digest()
+
+
+def check_model(ask: rules.Ask, serving: Serving) -> None:
+    """The request names the served model, or leaves the choice to us by naming `default`."""
+    if ask.model not in {serving.served_model_name, "default"}:
+        raise PolicyRefusal("model_not_found", "that model is not served here; see /v1/models", param="model")
+
+
+class Pair:
+    """The intent and the outcome of one attempt: exactly one of each, and never the second without the first."""
+
+    def __init__(self, book: Book, caller: Caller, intent: Entry) -> None:
+        self._book = book
+        self._caller = caller
+        self._intent = intent
+        self._intended: asyncio.Task[Position] | None = None
+        self._concluded: asyncio.Task[Position] | None = None
+        self._pieces: list[str] = []
+        self.finish = Finish.STOP
+        self.usage = Usage()
+
+    async def intend(self) -> Position:
+        """Durable on return. A caller who leaves meanwhile cannot stop the writing, only the waiting."""
+        self._intended = asyncio.create_task(self._book.put(self._intent))
+        return await asyncio.shield(self._intended)
+
+    def saw(self, piece: Piece) -> None:
+        self._pieces.append(piece.text)
+        self.usage = piece.usage
+        self.finish = piece.finish or self.finish
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    async def conclude(self, outcome: str) -> None:
+        """Write how it ended, once; the first word counts. Nothing when no intent was written."""
+        if self._intended is None:
+            return
+        if self._concluded is None:
+            self._concluded = asyncio.create_task(self._conclude(self._intended, outcome))
+            self._concluded.add_done_callback(_looked_at)
+        # Shielded: being cancelled ourselves is the very thing to be recorded. The book keeps an outcome until the
+        # database is back; the caller is not kept that long.
+        try:
+            async with asyncio.timeout(_LONGEST_WAIT_S):
+                await asyncio.shield(self._concluded)
+        except TimeoutError as error:
+            raise AuditUnavailableError("the outcome is not on record yet") from error
+
+    async def _conclude(self, intended: asyncio.Task[Position], outcome: str) -> Position:
+        try:
+            position = await intended
+        except AuditUnavailableError:
+            return Position(0, 0)  # nothing ran, and there is no intent to answer
+        hmac_key, answer_hmac = audit.fingerprint(self.text.encode()) if self._pieces else ("", "")
+        entry = replace(
+            self._intent,
+            at_us=now_us(),
+            kind="outcome",
+            action=Action.INFERENCE_ANSWERED.value,
+            outcome=outcome,
+            answer_hmac=answer_hmac,
+            hmac_key=hmac_key or self._intent.hmac_key,
+            input_tokens=self.usage.input_tokens,
+            output_tokens=self.usage.output_tokens,
+            detail=json.dumps({"intent": [position.shard, position.seq]}),
+        )
+        return await self._book.put(entry, keep=True)
+
+
+def _looked_at(task: asyncio.Task[Position]) -> None:
+    """A task whose waiter has gone must not report its error as one nobody looked at."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _intent(
+    ask: rules.Ask, decision: rules.Decision, prompt: rules.Minimized, caller: Caller, serving: Serving
+) -> Entry:
+    hmac_key, prompt_hmac = audit.fingerprint(f"{prompt.instruction}\n{prompt.text}".encode())
+    patient_tag = audit.fingerprint(ask.patient_id.encode(), use="patient")[1] if ask.patient_id else ""
+    return Entry(
+        at_us=now_us(),
+        kind="intent",
+        action=Action.INFERENCE_REQUESTED.value,
+        actor=caller.rights.client,
+        outcome="started",
+        target=decision.task.id,
+        request_id=caller.request_id,
+        client=caller.rights.client,
+        key_id=caller.rights.key_id,
+        end_user=ask.end_user,
+        purpose=decision.purpose,
+        task=decision.task.id,
+        data_class=decision.data_class.value,
+        model=serving.served_model_name,
+        release=serving.release_digest,
+        change_id=serving.change_id,
+        prompt_hmac=prompt_hmac,
+        patient_tag=patient_tag,
+        hmac_key=hmac_key,
+        detail=json.dumps({"dropped": list(prompt.dropped), "lane": decision.lane.value}),
+    )
+
+
+def _receipt(
+    position: Position, caller: Caller, serving: Serving, decision: rules.Decision, prompt: rules.Minimized
+) -> Receipt:
+    return Receipt(
+        request_id=caller.request_id,
+        release_digest=serving.release_digest,
+        change_id=serving.change_id,
+        audit=position,
+        task=decision.task.id,
+        purpose=decision.purpose,
+        dropped_fields=prompt.dropped,
+        model=serving.served_model_name,
+    )
+
+
+def _order(
+    ask: rules.Ask,
+    decision: rules.Decision,
+    prompt: rules.Minimized,
+    caller: Caller,
+    serving: Serving,
+    salt: bytes,
+) -> Order:
+    return Order(
+        slot=serving.slot,
+        model=serving.served_model_name,
+        instruction=prompt.instruction,
+        text=prompt.text,
+        sampling=ask.sampling,
+        priority=PRIORITY[decision.lane],
+        # T14: one client can never learn from timing what another one asked.
+        cache_salt=hmac.new(salt, caller.rights.client.encode(), hashlib.sha256).hexdigest(),
+        request_id=caller.request_id,
+    )
