@@ -1,0 +1,188 @@
+"""Who may open a page, and what happens when something is refused.
+
+Decides that no page is shown without both factors and the page's permission, and that every refusal leaves a record.
+Leaves to `appliance.accounts` which role grants what, and to each app's rules who may do an act to a given row.
+
+- Every view is marked: `@requires(Permission.X)`, `@signed_in_only` for a person's own pages, or `@public(why)`.
+- Refusals are recorded after the refused act was rolled back, in a transaction of their own.
+- An act is tried inside `attempt`: a refusal becomes one sentence with its code and the request id, never a 500.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+
+from appliance.accounts.errors import AccountError
+from appliance.accounts.permissions import Permission
+from appliance.alerts.errors import AlertError
+from appliance.audit import services as audit
+from appliance.audit.actions import Action
+from appliance.changes.errors import ChangeError
+from console.pages import errors
+from inference.clients.errors import ClientError
+from inference.queue.errors import QueueError
+from inference.releases.errors import ReleaseError
+
+SIGNED_IN_AT = "signed_in_at"
+SEEN_AT = "seen_at"
+ROLES = "roles"
+ENDED = "ended"
+
+WELL, DEGRADED, FAILED = "well", "degraded", "failed"
+REFUSALS = (AccountError, AlertError, ChangeError, ClientError, QueueError, ReleaseError)
+
+View = TypeVar("View", bound=Callable[..., HttpResponse])
+
+
+def is_signed_in(request: HttpRequest) -> bool:
+    """Both factors were shown in this session. A password alone is nobody."""
+    user = getattr(request, "user", None)
+    return bool(user is not None and user.is_authenticated and user.is_verified())
+
+
+def actor(request: HttpRequest) -> str:
+    """The name services record; only inside a page that requires sign-in."""
+    if not is_signed_in(request):
+        raise RuntimeError("an act needs somebody who signed in with both factors")
+    return str(request.user.get_username())
+
+
+def display_name(request: HttpRequest) -> str:
+    """The name a page prints."""
+    return str(getattr(request.user, "display_name", "") or request.user.get_username())
+
+
+def roles(request: HttpRequest) -> frozenset[str]:
+    """The roles of whoever signed in; none before both factors."""
+    return frozenset(request.user.roles) if is_signed_in(request) else frozenset()  # type: ignore[union-attr]
+
+
+def may(request: HttpRequest, permission: Permission) -> bool:
+    """Whether this person holds the permission now; roles are read on every request, never from the session."""
+    return is_signed_in(request) and bool(request.user.may(permission))  # type: ignore[union-attr]  # a Person once signed in
+
+
+def requires(permission: Permission) -> Callable[[View], View]:
+    """Show the page only to people with both factors and this permission."""
+    return _guard(permission, lambda request: may(request, permission))
+
+
+def signed_in_only(view: View) -> View:
+    """A page about the person themselves: both factors, no permission."""
+    return _guard("own", is_signed_in)(view)
+
+
+def public(why: str) -> Callable[[View], View]:
+    """A page anybody on the network may open; the reason is read by the test of the whole list."""
+
+    def mark(view: View) -> View:
+        view.permission = None  # type: ignore[attr-defined]  # read by the architecture test
+        view.public = why  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def _guard(permission: Permission | str, allowed: Callable[[HttpRequest], bool]) -> Callable[[View], View]:
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if not is_signed_in(request):
+                return _to_sign_in(request)
+            if not allowed(request):
+                audit.refuse(
+                    actor=actor(request),
+                    target=f"{request.method} {request.path}"[:200],
+                    outcome="permission_missing",
+                    detail={"permission": str(permission), "request_id": request_id(request)},
+                )
+                return errors.forbidden(request)
+            return view(request, *args, **kwargs)
+
+        guarded.permission = permission  # type: ignore[attr-defined]  # read by navigation and the architecture test
+        return guarded  # type: ignore[return-value]
+
+    return decorate
+
+
+def request_id(request: HttpRequest) -> str:
+    """The id this request carries in its answer, its records and its refusals."""
+    return str(getattr(request, "request_id", ""))
+
+
+def _to_sign_in(request: HttpRequest) -> HttpResponse:
+    """To the sign-in page, and back afterwards where that makes sense."""
+    if "HX-Request" in request.headers:
+        # A live part must not be replaced by a sign-in form: the browser leaves the page instead.
+        response = HttpResponse(status=401)
+        response["HX-Redirect"] = reverse("sign-in")
+        return response
+    there = reverse("sign-in")
+    # Coming back is only for pages that can be opened; a form that was posted is not posted again.
+    if request.method == "GET" and request.path != "/":
+        there += "?" + urlencode({"next": request.get_full_path()})
+    return HttpResponseRedirect(there)
+
+
+def local_path(wanted: str) -> str:
+    """The page to go to after sign-in, or the overview for anything that is not plainly a path of ours."""
+    plain = wanted.startswith("/") and wanted.isprintable() and "\\" not in wanted and not urlsplit(wanted).netloc
+    if plain and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None):
+        return wanted
+    return reverse("overview")
+
+
+@dataclass
+class Attempt:
+    """How an act ended: refused or not, and with which code."""
+
+    code: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing was changed."""
+        return bool(self.code)
+
+
+@contextmanager
+def attempt(request: HttpRequest, *, target: str, action: Action = Action.REFUSED) -> Iterator[Attempt]:
+    """Try an act. A refusal is recorded and shown; anything else is a bug and stays one."""
+    tried = Attempt()
+    try:
+        yield tried
+    except REFUSALS as refusal:
+        # The service's transaction is rolled back by now: what is written here outlives it.
+        tried.code = str(getattr(refusal, "code", "") or "refused")
+        text = str(getattr(refusal, "message", "") or refusal)
+        audit.refuse(
+            actor=actor(request),
+            action=action,
+            target=target,
+            outcome=tried.code,
+            detail={"request_id": request_id(request)},
+        )
+        say(request, FAILED, f"{sentence(text)} Nothing was changed. (Code {tried.code}, request {request_id(request)})")
+
+
+def say(request: HttpRequest, level: str, text: str) -> None:
+    """A notice on the next page; it stays until the page is left."""
+    messages.add_message(request, messages.INFO, text, extra_tags=level)
+
+
+def sentence(text: str) -> str:
+    """A refusal's text as a sentence: capital first, full stop last."""
+    text = text.strip()
+    if not text:
+        return "This was refused."
+    text = text[0].upper() + text[1:]
+    return text if text.endswith((".", "?", "!")) else text + "."

@@ -1,0 +1,100 @@
+"""The left column: label, page, permission, and what waits there. Lists only what this person may open.
+
+The permission of an item is the permission of its page, read from the view itself, so a hidden link and a refused page
+cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+from django.urls import resolve, reverse
+
+from appliance.accounts.permissions import Permission
+from appliance.alerts import selectors as alerts
+from appliance.changes import selectors as changes
+from console import access
+from inference.releases import selectors as releases
+
+
+@dataclass(frozen=True)
+class Link:
+    """One entry of the menu as written here."""
+
+    label: str
+    page: str
+    count: Callable[[HttpRequest], int] | None = None
+    count_says: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry as printed."""
+
+    label: str
+    page: str
+    current: bool
+    count: int
+    count_says: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """A named run of entries; a group with nothing in it is not printed."""
+
+    label: str
+    items: tuple[Item, ...]
+
+
+def _my_changes(request: HttpRequest) -> int:
+    return len(changes.waiting_for(access.actor(request))) if access.may(request, Permission.CHANGE_APPROVE) else 0
+
+
+def _open_alerts(_request: HttpRequest) -> int:
+    return sum(1 for alert in alerts.standing() if not alert.acknowledged_by)
+
+
+def _live_imports(_request: HttpRequest) -> int:
+    return sum(1 for item in releases.imports() if item.live)
+
+
+MENU: tuple[tuple[str, tuple[Link, ...]], ...] = (
+    ("Service", (Link("Overview", "overview"), Link("Queue", "queue"))),
+    (
+        "Models",
+        (
+            Link("Media", "media", _live_imports, "running"),
+            Link("Releases", "releases"),
+            Link("Changes", "changes", _my_changes, "waiting for you"),
+        ),
+    ),
+    ("Access", (Link("Clients", "clients"), Link("Staff", "staff"))),
+    ("Assurance", (Link("Audit", "audit"),)),
+    ("Box", (Link("GPUs", "gpus"), Link("Alerts", "alerts", _open_alerts, "not taken on"))),
+)
+
+
+def groups(request: HttpRequest) -> tuple[Group, ...]:
+    """The column for this person; empty before both factors."""
+    if not access.is_signed_in(request):
+        return ()
+    shown = []
+    for label, links in MENU:
+        items = tuple(_item(request, link) for link in links if _may_open(request, link))
+        if items:
+            shown.append(Group(label, items))
+    return tuple(shown)
+
+
+def _may_open(request: HttpRequest, link: Link) -> bool:
+    permission = getattr(resolve(reverse(link.page)).func, "permission", None)
+    return isinstance(permission, Permission) and access.may(request, permission)
+
+
+def _item(request: HttpRequest, link: Link) -> Item:
+    home = reverse(link.page)
+    current = request.path == home or (home != "/" and request.path.startswith(home + "/"))
+    count = link.count(request) if link.count else 0
+    return Item(link.label, link.page, current, count, link.count_says)

@@ -1,0 +1,192 @@
+"""Changes: what will be different, who agreed, who is missing; approve, reject, withdraw.
+
+Approving asks for both factors again, because the signature is made with a key that opens with them. Whether this
+person may sign is the ledger's rule, not this page's: the page only offers what the ledger would accept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_POST
+
+from appliance.accounts import selectors as accounts
+from appliance.accounts.permissions import Permission
+from appliance.changes import selectors as changes
+from appliance.changes import services as changing
+from console import access, diff
+from inference.releases import selectors as releases
+
+LEVELS = {"executed": "well", "failed": "failed", "rejected": "failed"}
+WORDS = {
+    "open": "Waiting for approval",
+    "approved": "Being carried out",
+    "executed": "Carried out",
+    "failed": "Failed",
+    "rejected": "Rejected",
+    "withdrawn": "Withdrawn",
+}
+
+
+class ApproveForm(forms.Form):
+    """Both factors again."""
+
+    password = forms.CharField(
+        label="Your password",
+        max_length=1024,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+    code = forms.CharField(
+        label="One-time code",
+        max_length=64,
+        strip=False,
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "class": "code"}),
+    )
+
+
+class RejectForm(forms.Form):
+    """Why not; the proposer reads it."""
+
+    reason = forms.CharField(label="Reason", max_length=2000, widget=forms.Textarea(attrs={"rows": 2}))
+
+
+@dataclass(frozen=True)
+class ChangeLine:
+    """A change with its state in words."""
+
+    item: changes.ChangeRow
+    level: str
+    word: str
+    mine: bool
+
+
+@access.requires(Permission.CHANGE_VIEW)
+@require_GET
+def index(request: HttpRequest) -> HttpResponse:
+    """Open changes first, then what was decided."""
+    lines = [_line(request, item) for item in changes.changes()]
+    context = {
+        "open": [line for line in lines if line.item.state in {"open", "approved"}],
+        "decided": [line for line in lines if line.item.state not in {"open", "approved"}],
+        "waiting": sum(1 for line in lines if line.mine),
+    }
+    return render(request, "console/changes/list.html", context)
+
+
+@access.requires(Permission.CHANGE_VIEW)
+@require_GET
+def detail(request: HttpRequest, change_id: int) -> HttpResponse:
+    """One change, whole."""
+    return render(request, "console/changes/detail.html", _context(request, change_id))
+
+
+@access.requires(Permission.CHANGE_VIEW)
+@require_GET
+def live(request: HttpRequest, change_id: int) -> HttpResponse:
+    """What became of it, while that still moves."""
+    return render(request, "console/changes/_outcome.html", _context(request, change_id))
+
+
+@sensitive_post_parameters("password", "code")
+@access.requires(Permission.CHANGE_APPROVE)
+@require_POST
+def approve(request: HttpRequest, change_id: int) -> HttpResponse:
+    """Sign the change; the last signature carries it out."""
+    form = ApproveForm(request.POST)
+    if not form.is_valid():
+        access.say(request, access.FAILED, "Your password and a one-time code are needed. Nothing was signed.")
+        return redirect("change", change_id)
+    tally = None
+    with access.attempt(request, target=f"change:{change_id}"):
+        tally = changing.approve(actor=access.actor(request), change_id=change_id, **form.cleaned_data)
+    if tally is not None:
+        rest = "It is being carried out." if tally.passed else f"{tally.missing} more needed."
+        access.say(request, access.WELL, f"You have signed change {change_id}. {rest}")
+    return redirect("change", change_id)
+
+
+@access.requires(Permission.CHANGE_APPROVE)
+@require_POST
+def reject(request: HttpRequest, change_id: int) -> HttpResponse:
+    """Say no; the change is closed for good."""
+    form = RejectForm(request.POST)
+    if not form.is_valid():
+        access.say(request, access.FAILED, "Say why. The change is still open.")
+        return redirect("change", change_id)
+    with access.attempt(request, target=f"change:{change_id}") as tried:
+        changing.reject(actor=access.actor(request), change_id=change_id, reason=form.cleaned_data["reason"])
+    if not tried.refused:
+        access.say(request, access.WELL, f"Change {change_id} is rejected. What runs now goes on.")
+    return redirect("change", change_id)
+
+
+@access.requires(Permission.CHANGE_PROPOSE)
+@require_POST
+def withdraw(request: HttpRequest, change_id: int) -> HttpResponse:
+    """The proposer takes it back."""
+    with access.attempt(request, target=f"change:{change_id}") as tried:
+        changing.withdraw(actor=access.actor(request), change_id=change_id)
+    if not tried.refused:
+        access.say(request, access.WELL, f"Change {change_id} is withdrawn. What runs now goes on.")
+    return redirect("change", change_id)
+
+
+def _context(request: HttpRequest, change_id: int) -> dict[str, Any]:
+    change = changes.change(change_id)
+    if change is None:
+        raise Http404
+    me, line = access.actor(request), _line(request, change)
+    deployment = next((item for item in releases.deployments() if item.change_id == change.id), None)
+    serving = releases.serving()
+    # Against what runs now while it is undecided; afterwards against nothing, because now has moved on.
+    runs = changes.change(serving.change_id) if serving and serving.change_id != change.id else None
+    rows = diff.rows(runs.facts if runs else None, change.facts)
+    may_sign = [name for name in accounts.holders(Permission.CHANGE_APPROVE) if name != change.proposer]
+    return {
+        "change": change,
+        "line": line,
+        "rows": rows,
+        "runs": runs,
+        "changed": sum(1 for row in rows if row.changed),
+        "missing": [name for name in may_sign if name not in change.tally.approved_by],
+        "names": {row.username: row.display_name for row in accounts.people()},
+        "deployment": deployment,
+        "moving": change.state == "approved" or (deployment is not None and deployment.state == "starting"),
+        "approve_form": ApproveForm() if line.mine else None,
+        "reject_form": RejectForm() if line.mine else None,
+        "may_withdraw": change.state == "open" and change.proposer == me and access.may(request, Permission.CHANGE_PROPOSE),
+        "why_not": _why_not(request, change),
+        "as_of": timezone.now(),
+    }
+
+
+def _why_not(request: HttpRequest, change: changes.ChangeRow) -> str:
+    """Why this person is not offered the form, when they could expect it."""
+    me = access.actor(request)
+    if change.state != "open":
+        return ""
+    if change.proposer == me:
+        return "You proposed this change, so two other people must approve it."
+    if me in change.tally.approved_by:
+        return "You have signed. Somebody else must sign as well."
+    if not access.may(request, Permission.CHANGE_APPROVE):
+        return "Your roles do not approve changes."
+    return ""
+
+
+def _line(request: HttpRequest, item: changes.ChangeRow) -> ChangeLine:
+    me = access.actor(request)
+    mine = (
+        item.state == "open"
+        and access.may(request, Permission.CHANGE_APPROVE)
+        and item.proposer != me
+        and me not in item.tally.approved_by
+    )
+    return ChangeLine(item, LEVELS.get(item.state, "unknown"), WORDS.get(item.state, item.state_label), mine)

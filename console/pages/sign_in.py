@@ -1,0 +1,154 @@
+"""Sign-in in two steps, password then one-time code, and signing out. The one place that makes a session.
+
+- Wrong name, wrong password, unknown, disabled and locked get one text, one status and the same work.
+- Between the steps the session holds a name and a time, and opens nothing; it is given a new id at both steps.
+- `next` is a path on this machine or it is the overview.
+"""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import urlencode
+
+import django_otp
+from django import forms
+from django.contrib import auth
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST
+from django_otp.models import Device
+
+from appliance.accounts import selectors as accounts
+from appliance.accounts import services as people
+from appliance.accounts.errors import SignInRefusedError
+from appliance.audit import services as audit
+from appliance.audit.actions import Action
+from console import access
+
+_PENDING = "pending_person"
+_PENDING_AT = "pending_since"
+PENDING_S = 5 * 60
+_BACKEND = "appliance.accounts.backends.PersonBackend"
+
+ENDED_SAYS = {
+    "idle": "You were signed out after 15 minutes without an act. Sign in to go on.",
+    "absolute": "You were signed out after 12 hours. Sign in to go on.",
+    "clock": "You were signed out because this machine's clock was set back.",
+    "roles": "Your roles were changed. Sign in to work with the new ones.",
+}
+
+
+class PasswordForm(forms.Form):
+    """Step one."""
+
+    username = forms.CharField(
+        label="Name", max_length=150, strip=False, widget=forms.TextInput(attrs={"autocomplete": "username", "autocapitalize": "none"})
+    )
+    password = forms.CharField(
+        label="Password", max_length=1024, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"})
+    )
+
+
+class CodeForm(forms.Form):
+    """Step two. Not stripped and not read as a number: the ledger takes six ASCII digits and nothing like them."""
+
+    code = forms.CharField(
+        label="Code",
+        max_length=64,
+        strip=False,
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "class": "code"}),
+    )
+
+
+@sensitive_post_parameters("password")
+@access.public("the first step of sign-in")
+@require_http_methods(["GET", "POST"])
+def password(request: HttpRequest) -> HttpResponse:
+    """Step one: name and password."""
+    wanted = access.local_path(request.POST.get("next", "") or request.GET.get("next", ""))
+    if access.is_signed_in(request):
+        return redirect(wanted)
+    form = PasswordForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        name = form.cleaned_data["username"]
+        try:
+            person = people.check_password(actor=name, password=form.cleaned_data["password"])
+        except (SignInRefusedError, ValueError) as refusal:
+            # A NUL in the name is a ValueError of the database driver's: the same refusal as any other wrong name.
+            _record_refusal(request, name, "password")
+            form.add_error(None, str(refusal) if isinstance(refusal, SignInRefusedError) else str(SignInRefusedError()))
+        else:
+            request.session.flush()
+            request.session[_PENDING] = person.get_username()
+            request.session[_PENDING_AT] = time.time()
+            return redirect(_with_next("sign-in-code", wanted))
+    ended = ENDED_SAYS.get(request.session.pop(access.ENDED, ""), "") if access.ENDED in request.session else ""
+    context = {"form": form, "next": wanted, "ended": ended}
+    return render(request, "console/sign_in/password.html", context, status=403 if form.errors else 200)
+
+
+@sensitive_post_parameters("code")
+@access.public("the second step of sign-in")
+@require_http_methods(["GET", "POST"])
+def code(request: HttpRequest) -> HttpResponse:
+    """Step two: the one-time code; only now is anybody signed in."""
+    wanted = access.local_path(request.POST.get("next", "") or request.GET.get("next", ""))
+    if access.is_signed_in(request):
+        return redirect(wanted)
+    name, since = request.session.get(_PENDING, ""), request.session.get(_PENDING_AT, 0.0)
+    if not name or not 0 <= time.time() - since <= PENDING_S:
+        request.session.flush()
+        return redirect(_with_next("sign-in", wanted))
+    form = CodeForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            device = people.check_code(actor=name, code=form.cleaned_data["code"])
+        except SignInRefusedError as refusal:
+            _record_refusal(request, name, "code")
+            form.add_error(None, str(refusal))
+        else:
+            _begin(request, device)
+            return redirect(wanted)
+    context = {"form": form, "next": wanted, "person_name": name}
+    return render(request, "console/sign_in/code.html", context, status=403 if form.errors else 200)
+
+
+@access.public("ends whatever session there is, a half-begun one too")
+@require_POST
+def sign_out(request: HttpRequest) -> HttpResponse:
+    """End this session here and on the machine."""
+    if access.is_signed_in(request):
+        people.signed_out(actor=access.actor(request))
+    auth.logout(request)
+    return redirect("sign-in")
+
+
+def _begin(request: HttpRequest, device: Device) -> None:
+    """Make the session: a new id, the device that proved the second factor, and the times it is limited by."""
+    person = device.user
+    request.session.flush()
+    auth.login(request, person, backend=_BACKEND)
+    django_otp.login(request, device)
+    now = time.time()
+    request.session[access.SIGNED_IN_AT] = now
+    request.session[access.SEEN_AT] = now
+    request.session[access.ROLES] = list(person.roles)
+    people.signed_in(actor=person.get_username(), source=request.META.get("REMOTE_ADDR", ""))
+
+
+def _record_refusal(request: HttpRequest, name: str, step: str) -> None:
+    """Record who was tried. A name nobody has is left out: people type passwords into the wrong field."""
+    known = "\x00" not in name and accounts.person(name) is not None
+    audit.refuse(
+        actor=name if known else "unknown",
+        action=Action.PERSON_SIGN_IN_REFUSED,
+        target="sign-in",
+        outcome=f"{step}_refused",
+        detail={"source": request.META.get("REMOTE_ADDR", ""), "request_id": access.request_id(request)},
+    )
+
+
+def _with_next(page: str, wanted: str) -> str:
+    return reverse(page) + ("" if wanted == reverse("overview") else "?" + urlencode({"next": wanted}))
