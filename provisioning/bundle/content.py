@@ -149,7 +149,7 @@ def _check_weights(folder: Path, files: Sequence[FileFact], shape: config.ModelS
     size = sum(t.end - t.start for t in tensors.values())
     weights = Check("weights", True, f"{len(tensors)} tensors, {size} bytes, exactly what config.json asks for")
     if odd:
-        return weights, Check("finite norms", False, f"{sorted(odd)[0]} holds a value that is not a number")
+        return weights, Check("finite norms", False, f"{min(odd)} holds a value that is not a number")
     return weights, Check("finite norms", True, "every norm weight is a number")
 
 

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from provisioning.bundle.errors import BundleError
@@ -93,7 +94,7 @@ def _transfer(
         if len(block) > left:
             raise BundleError("size_mismatch", f"{fact.path} grew while it was copied")
         digest.update(block)
-        _on_our_disk(lambda view=memoryview(block): _write_all(out, view))
+        _on_our_disk(partial(_write_all, out, memoryview(block)))
         left -= len(block)
         advance(len(block))
     if left:

@@ -87,7 +87,8 @@ class Medium:
     @contextmanager
     def open(self, bundle: str, path: str) -> Iterator[int]:
         """A descriptor on one listed file, checked again after opening: the tree may have changed since the walk."""
-        *folders, name = ("targets", bundle, *path.split("/"))
+        *above, name = path.split("/")
+        folders = ["targets", bundle, *above]
         with _path(self.root, folders) as folder:
             descriptor = _open_plain(folder, name, f"{bundle}/{path}")
             try:

@@ -176,7 +176,12 @@ class Repository:
 
     def _read(self, name: str, kind: type[Any]) -> Metadata[Any] | None:
         path = self._metadata / f"{name}.json"
-        return Metadata[kind].from_file(str(path)) if path.is_file() else None
+        if not path.is_file():
+            return None
+        document: Metadata[Any] = Metadata.from_file(str(path))
+        if not isinstance(document.signed, kind):
+            raise RuntimeError(f"{path} is not what its name says")
+        return document
 
     def _write(self, name: str, document: Metadata[Any]) -> None:
         (self._metadata / f"{name}.json").write_bytes(document.to_bytes(_SERIALIZER))
