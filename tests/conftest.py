@@ -12,9 +12,12 @@ from pytest_django import DjangoDbBlocker
 from provisioning import site_config
 from provisioning.evaluation import servers
 from tests import private_site
+from tests.box import Box
 
 private_site.enter()
+BOX_DIRECTORY = private_site.BASE / "box"
 GPU_TESTS = Path(__file__).parent / "gpu"
+BOX_KEY = pytest.StashKey[Box]()
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +55,33 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     if "grant_roles" in get_commands():
         with django_db_blocker.unblock():
             call_command("grant_roles")
+
+
+@pytest.fixture(scope="session")
+def box(pytestconfig: pytest.Config) -> Box:
+    """The whole appliance, running. Shared: a test that stops a part starts it again."""
+    running = pytestconfig.stash.get(BOX_KEY, None) or Box.launch(BOX_DIRECTORY)
+    pytestconfig.stash[BOX_KEY] = running
+    running.wait()
+    return running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on the box go last, so that it has time to start."""
+    items.sort(key=lambda item: "box" in getattr(item, "fixturenames", ()))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the box now when any test will need it: its engine takes most of a minute."""
+    needed = any("box" in getattr(item, "fixturenames", ()) for item in session.items)
+    if needed and not session.config.option.collectonly:
+        session.config.stash[BOX_KEY] = Box.launch(BOX_DIRECTORY)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    running = session.config.stash.get(BOX_KEY, None)
+    if running is not None:
+        running.close()
 
 
 @pytest.hookimpl(hookwrapper=True)

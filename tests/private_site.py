@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from provisioning import site_config, site_keys
-from provisioning.evaluation import servers, site_file
+from provisioning.evaluation import servers, site_file, supervisor
 
 BASE_KEY = "ISOWARD_TEST_BASE"
 BASE = Path(os.environ.get(BASE_KEY) or site_file.REPOSITORY / "var" / f"test-{os.getpid()}")
@@ -42,6 +42,7 @@ def _remove_orphans() -> None:
     for directory in BASE.parent.glob("test-*"):
         number = directory.name.removeprefix("test-")
         if number.isdigit() and not Path("/proc", number).exists():
+            supervisor.clean_up(directory / "box")
             shutil.rmtree(directory, ignore_errors=True)
 
 
