@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,20 +222,13 @@ def _run(step: Step, command: list[str], what: str, environment: dict[str, str] 
 
 def _call(step: Step, command: list[str], what: str, environment: dict[str, str] | None = None) -> int:
     """Run it, show that it is alive, and print its output only when it failed."""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True
-    ) as process:
-        if process.stdout is None:
-            raise RuntimeError("a pipe was asked for")
-        os.set_blocking(process.stdout.fileno(), False)
-        lines: list[str] = []
-        while True:
-            code = process.poll()
-            lines += (process.stdout.read() or "").splitlines()
-            if code is not None:
-                break
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+        while process.poll() is None:
             step.progress(what)
             time.sleep(0.05)
-    if code != 0:
+        output.seek(0)
+        lines = output.read().decode(errors="replace").splitlines()
+    if process.returncode != 0:
         print("\n".join(f"      | {line}" for line in lines[-15:]), flush=True)
-    return code
+    return process.returncode
