@@ -13,12 +13,21 @@ from pathlib import Path
 from provisioning.evaluation import environments as env
 
 OVERRIDES = env.HERE / "engine-overrides.in"
+# Clients of clouds that vLLM asks for and does not import when it serves.
+REFUSED = env.HERE / "engine-refused.in"
+
+
+def overrides(*paths: Path) -> tuple[str, ...]:
+    """The arguments to uv that take names out of a lock."""
+    return tuple(word for path in paths for word in ("--override", str(path.relative_to(env.REPOSITORY))))
+
+
 SOURCES: tuple[tuple[Path, Path, tuple[str, ...]], ...] = (
     (env.HERE / "bootstrap.in", env.BOOTSTRAP_LOCK, ()),
     (env.REPOSITORY / "requirements.in", env.RUNTIME_LOCK, ()),
     (env.REPOSITORY / "tests" / "requirements.in", env.TEST_LOCK, ()),
-    (env.HERE / "engine.in", env.ENGINE_LOCKS["cpu"], ("--override", str(OVERRIDES.relative_to(env.REPOSITORY)))),
-    (env.HERE / "engine-cuda.in", env.ENGINE_LOCKS["cuda"], ()),
+    (env.HERE / "engine.in", env.ENGINE_LOCKS["cpu"], overrides(OVERRIDES, REFUSED)),
+    (env.HERE / "engine-cuda.in", env.ENGINE_LOCKS["cuda"], overrides(REFUSED)),
 )
 OPTIONS = (
     "--quiet",
