@@ -175,7 +175,7 @@ def providers(root: Path) -> list[str]:
         re.IGNORECASE,
     )
     kits = re.compile(
-        r"^\s*(import|from)?\s*(boto3|botocore|anthropic|google-cloud[\w-]*|azure[\w-]*|sentry[-_]sdk)\b(?!\.)"
+        r"^\s*(import|from)?\s*(boto3|botocore|anthropic|google-cloud[\w-]*|azure[\w-]*|sentry[-_]sdk|fastapi-cloud-cli)\b(?!\.)"
     )
     return lines_with(root, hosts, "names a provider's host") + lines_with(root, kits, "names a cloud SDK")
 
