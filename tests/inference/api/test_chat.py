@@ -1,0 +1,180 @@
+"""`POST /v1/chat/completions` through the real process: what is answered, what is sent on, what is put on record."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+
+import openai
+import pytest
+
+from tests.simulators import lan as lans
+from tests.simulators.engine import HOSTILE
+from tests.simulators.lan import MODEL, RECORD, Lan
+from tests.waiting import until
+
+
+def client(lan: Lan) -> openai.OpenAI:
+    return openai.OpenAI(base_url=lan.url, api_key=lan.key, max_retries=0, timeout=20)
+
+
+def messages() -> list[dict[str, str]]:
+    return [{"role": "user", "content": json.dumps(RECORD)}]
+
+
+def pair(request_id: str) -> list[dict[str, object]]:
+    return lans.audit_rows(f"request_id = '{request_id}' AND kind IN ('intent', 'outcome')")
+
+
+def test_the_official_client_gets_an_answer_with_its_receipt(lan: Lan) -> None:
+    answer = client(lan).chat.completions.create(
+        model=MODEL, messages=messages(), metadata={"task": "progress_note", "purpose": "TREAT"}
+    )
+    assert answer.choices[0].message.content == "The patient is well."
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage.total_tokens == 15
+    receipt = answer.model_extra["receipt"]
+    assert receipt["release_digest"] == lans.DIGEST
+    assert receipt["ai_generated"] is True
+    assert receipt["dropped_fields"] == []
+    intent, outcome = pair(receipt["request_id"])
+    assert receipt["audit"] == {"shard": intent["shard"], "seq": intent["seq"]}
+    assert (intent["kind"], outcome["kind"], outcome["outcome"]) == ("intent", "outcome", "ok")
+    assert (outcome["input_tokens"], outcome["output_tokens"]) == (11, 4)
+
+
+def test_the_official_client_streams_unchanged_with_usage_and_receipt_on_the_last_chunk(lan: Lan) -> None:
+    stream = client(lan).chat.completions.create(
+        model="default",
+        messages=messages(),
+        stream=True,
+        stream_options={"include_usage": True},
+        metadata={"task": "progress_note", "purpose": "TREAT"},
+    )
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "The patient is well."
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.completion_tokens == 4
+    assert chunks[-1].model_extra["receipt"]["task"] == "progress_note"
+    assert {chunk.model for chunk in chunks} == {MODEL}
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_a_stream_without_usage_carries_the_receipt_on_the_finish_and_nothing_internal(lan: Lan) -> None:
+    reply = lan.chat(stream=True)
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    assert b"INTERNAL" not in reply.body
+    *events, done, _ = reply.body.split(b"\n\n")
+    assert done == b"data: [DONE]"
+    last = json.loads(events[-1].removeprefix(b"data: "))
+    assert last["choices"][0]["finish_reason"] == "stop"
+    assert last["receipt"]["request_id"] == reply.headers["x-request-id"]
+
+
+def test_the_engine_sees_the_minimized_record_and_our_own_priority_and_salt(lan: Lan) -> None:
+    record = {"plan": "rest", "patient_name": "Canary", "age": 71, "lab": {"k": 1}, "lab_values": {"inr": 2}}
+    reply = lan.chat(record=record)
+    assert reply.json["receipt"]["dropped_fields"] == ["lab", "patient_name"]
+    (seen,) = lan.engine.seen
+    assert seen.fields["messages"][1]["content"] == '{"age": 71, "lab_values": {"inr": 2}, "plan": "rest"}'
+    assert seen.fields["priority"] == 0
+    assert len(seen.fields["cache_salt"]) == 64
+    (intent, _) = pair(reply.headers["x-request-id"])
+    assert json.loads(intent["detail"])["dropped"] == ["lab", "patient_name"]
+
+
+def test_two_clients_never_share_a_cache_salt_and_one_client_keeps_its_own(lan: Lan) -> None:
+    other = lans.new_key("ward-8", lane="stat")
+    until(lambda: lan.ask("GET", "/v1/models", key=other).status == 200, 10, "the second key is known")
+    lan.chat()
+    lan.chat()
+    lan.ask("POST", "/v1/chat/completions", lans.chat_body(), key=other)
+    first, again, second = (seen.fields for seen in lan.engine.seen)
+    assert first["cache_salt"] == again["cache_salt"] != second["cache_salt"]
+    assert (first["priority"], second["priority"]) == (0, -10)
+
+
+def test_a_number_reaches_the_engine_as_the_client_wrote_it(lan: Lan) -> None:
+    body = lans.chat_body()
+    body["messages"][0]["content"] = '{"age": 71, "lab_values": {"inr": 1.20, "k": 4.0, "crp": 1e2}}'
+    assert lan.ask("POST", "/v1/chat/completions", body).status == 200
+    content = lan.engine.seen[0].fields["messages"][1]["content"]
+    assert content == '{"age": 71, "lab_values": {"inr": 1.20, "k": 4.0, "crp": 1e2}}'
+
+
+@pytest.mark.parametrize("behave", [name for name in HOSTILE if not name.startswith(("hang", "endless_answer"))])
+def test_a_broken_engine_is_never_a_silent_success(lan: Lan, behave: str) -> None:
+    lan.engine.behave = behave
+    whole = lan.chat()
+    assert whole.status == {"too_long": 400, "context_length": 400}.get(behave, 502)
+    assert b"INTERNAL" not in whole.body
+    assert pair(whole.headers["x-request-id"])[1]["outcome"] == HOSTILE[behave]
+    streamed = lan.chat(stream=True)
+    assert b"[DONE]" not in streamed.body
+    assert b'"code": "%s"' % HOSTILE[behave].encode() in streamed.body
+
+
+def test_the_official_client_raises_when_a_stream_breaks_off(lan: Lan) -> None:
+    lan.engine.behave = "close_in_the_middle"
+    stream = client(lan).chat.completions.create(
+        model=MODEL, messages=messages(), stream=True, metadata={"task": "progress_note", "purpose": "TREAT"}
+    )
+    with pytest.raises(openai.APIError):
+        list(stream)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_client_that_leaves_stops_the_engine_and_is_on_record_with_the_tokens_spent(
+    lan: Lan, streaming: bool
+) -> None:
+    lan.engine.tokens, lan.engine.pause_s = ("x ",) * 200, 0.05
+    body = json.dumps(lans.chat_body(stream=streaming)).encode()
+    with socket.create_connection(("127.0.0.1", lan.port)) as wire:
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {lan.key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        wire.sendall(head.encode() + body)
+        until(lambda: lan.engine.seen, 5, "the engine has the request")
+        if streaming:
+            wire.recv(1000)
+    until(lambda: lan.engine.seen[0].cut, 2, "the engine was hung up on")
+    (outcome,) = until(lambda: lans.audit_rows("outcome = 'client_gone'"), 5, "the outcome is on record")
+    assert outcome["kind"] == "outcome"
+    assert outcome["output_tokens"] < 200
+
+
+def test_a_full_house_refuses_with_a_time_to_come_back(lan: Lan) -> None:
+    lan.engine.behave = "hang"
+    wires = []
+    try:
+        for _ in range(6):  # one client may hold half of the twelve places
+            wire = http.client.HTTPConnection("127.0.0.1", lan.port, timeout=10)
+            wire.request(
+                "POST",
+                "/v1/chat/completions",
+                json.dumps(lans.chat_body()),
+                {"Authorization": f"Bearer {lan.key}", "Content-Type": "application/json"},
+            )
+            wires.append(wire)
+        until(lambda: lan.engine.now == 6, 5, "six requests are in the engine")
+        refused = lan.chat()
+        assert (refused.status, refused.code) == (429, "client_queue_full")
+        assert int(refused.headers["retry-after"]) >= 1
+    finally:
+        for wire in wires:
+            wire.close()
+    until(lambda: lan.engine.now == 0, 5, "all were hung up on")
+
+
+def test_no_released_model_is_a_503_and_nothing_is_asked(lan: Lan) -> None:
+    from inference.releases.models import Deployment  # noqa: PLC0415
+
+    Deployment.objects.update(state=Deployment.State.DRAINING, drain_from="2026-01-01T00:00:00Z")
+    lans.tell_the_doors()
+    reply = until(lambda: (r := lan.chat()).status == 503 and r, 5, "the API noticed")
+    assert reply.code == "no_model"
+    assert "retry-after" in reply.headers
+    assert lan.ask("GET", "/v1/models").json["data"] == []
+    assert lan.ask("GET", "/v1/status", key="").json["reasons"] == ["no_model"]
