@@ -41,7 +41,6 @@ _FIXED: dict[str, str | None] = {
     "--max-logprobs": "0",
     "--generation-config": "vllm",
     "--scheduling-policy": "priority",
-    "--disable-log-stats": None,
 }
 """Must be there, with exactly this value. None: a switch without one."""
 
@@ -146,7 +145,7 @@ def check(arguments: Iterable[str], *, served_model_name: str) -> None:
         if name in FORBIDDEN:
             raise LaunchRefusedError("argument_forbidden", f"{name} is never allowed, approved or not")
         if name not in _FIXED and name not in _FREE:
-            raise LaunchRefusedError("argument_unknown", "an argument is not on the list of those vLLM may be given")
+            raise LaunchRefusedError("argument_unknown", f"{name[:60]!r} is not on the list of what vLLM may be given")
         if name in seen:
             raise LaunchRefusedError("argument_repeated", f"{name} stands twice")
         form = _FIXED[name] if name in _FIXED else _FREE[name]
