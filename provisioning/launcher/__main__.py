@@ -31,7 +31,7 @@ def main() -> int:
     os.set_inheritable(options.status_fd, False)
     status = os.fdopen(options.status_fd, "w", encoding="ascii", buffering=1, closefd=False)
 
-    def tell(**fields: Any) -> None:  # noqa: ANN401 - JSON values
+    def tell(**fields: Any) -> None:
         status.write(json.dumps(fields) + "\n")
 
     def inside() -> None:
@@ -48,7 +48,7 @@ def main() -> int:
     return cell.guard(options.keeper, inside, lambda pid: tell(pid=pid))
 
 
-def _launch(path: Path, slot: str, tell: Any) -> None:  # noqa: ANN401 - a callable with keywords
+def _launch(path: Path, slot: str, tell: Any) -> None:
     site = site_config.current()
     with path.open("rb") as file:
         parsed = order.parse(file.read(order.SIZE + 1))

@@ -126,7 +126,13 @@ def default(site: Site, release: Release) -> Defaults:
         arguments += [name] if value is None else [name, value]
     arguments += ["--served-model-name", release.name]
     arguments += ["--max-model-len", str(context), "--max-num-seqs", str(site.engine.max_num_seqs)]
-    arguments += ["--limit-mm-per-prompt", '{"image":0,"video":0,"audio":0}', "--no-enable-prefix-caching", "--seed", "0"]
+    arguments += [
+        "--limit-mm-per-prompt",
+        '{"image":0,"video":0,"audio":0}',
+        "--no-enable-prefix-caching",
+        "--seed",
+        "0",
+    ]
     # On a CPU the half types are emulated: slower and less exact than what the weights were trained in.
     arguments += ["--dtype", "float32", "--enforce-eager"] if site.engine.device == "cpu" else ["--dtype", "auto"]
     return Defaults(tuple(arguments), _ENVIRONMENT | _for_device(site.engine), release.name)
@@ -162,7 +168,9 @@ def check_environment(environment: Mapping[str, str]) -> None:
     """Every variable is one we know and may hold this; none that hardens is missing."""
     for name, value in environment.items():
         if name not in _ENVIRONMENT and name not in _FREE_ENVIRONMENT:
-            raise LaunchRefusedError("environment_forbidden", "a variable is not on the list of those vLLM may be given")
+            raise LaunchRefusedError(
+                "environment_forbidden", "a variable is not on the list of those vLLM may be given"
+            )
         if name in _FREE_ENVIRONMENT and not re.fullmatch(_FREE_ENVIRONMENT[name], value):
             raise LaunchRefusedError("environment_value", f"{name} has a value it may not have")
     for name, value in _ENVIRONMENT.items():
@@ -178,7 +186,9 @@ def engine_version(python: Path) -> str:
         for distribution in importlib.metadata.distributions(name="vllm", path=[str(folder)])
     ]
     if len(found) != 1:
-        raise LaunchRefusedError("engine_missing", f"{_prefix(python)} holds {len(found)} installations of vLLM, not one")
+        raise LaunchRefusedError(
+            "engine_missing", f"{_prefix(python)} holds {len(found)} installations of vLLM, not one"
+        )
     return found[0]
 
 
@@ -187,7 +197,9 @@ def engine_lock(python: Path) -> str:
     try:
         return hashlib.sha256((_prefix(python) / "engine.lock").read_bytes()).hexdigest()
     except OSError:
-        raise LaunchRefusedError("engine_missing", f"{_prefix(python)} does not say which lock it was made from") from None
+        raise LaunchRefusedError(
+            "engine_missing", f"{_prefix(python)} does not say which lock it was made from"
+        ) from None
 
 
 def _prefix(python: Path) -> Path:

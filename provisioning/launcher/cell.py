@@ -97,7 +97,7 @@ def _first_process(enclosed: bool, inside: Callable[[], None]) -> None:  # noqa:
 
 
 def _loopback_up() -> None:
-    """torch's own store talks over loopback, inside the namespace."""
+    """Torch's own store talks over loopback, inside the namespace."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
 

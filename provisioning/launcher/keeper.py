@@ -107,7 +107,12 @@ class Keeper:
         ]  # fmt: skip
         # Started from the main thread: the kernel ties a child's death signal to the thread that made it.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(writer,), cwd=_HOME
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(writer,),
+            cwd=_HOME,
         )
         os.close(writer)
         engine = Engine(process, digest, time.monotonic(), {"deployment": deployment, "state": "verifying"})
@@ -127,7 +132,9 @@ class Keeper:
             if engine.said.get("state") == "refused":
                 self._report(engine)
             else:
-                self._report(engine, state="exited", code="engine_exited", message=f"the engine ended with status {status}")
+                self._report(
+                    engine, state="exited", code="engine_exited", message=f"the engine ended with status {status}"
+                )
             return
         if engine.said.get("state") == "starting" and _listens(self._site.engine_socket(self._slot)):
             engine.said["state"] = "running"
@@ -146,7 +153,7 @@ class Keeper:
                 with contextlib.suppress(ValueError):
                     engine.said.update(json.loads(line))
 
-    def _keep_output(self, engine: Engine, output: Any) -> None:  # noqa: ANN401 - the pipe's reader
+    def _keep_output(self, engine: Engine, output: Any) -> None:
         log = self._site.run_dir / f"engine-{self._slot}.log"
         if log.exists() and log.stat().st_size > LARGEST_LOG:
             log.replace(log.with_suffix(".log.1"))

@@ -15,8 +15,8 @@ LONGEST_LINE = 16 * 1024
 _KNOWN = tuple(
     re.compile(pattern)
     for pattern in (
-        r"INFO: {5}(Started server process \[\d+\]|Waiting for application (startup|shutdown)\."
-        r"|Application (startup|shutdown) complete\.|Shutting down|Finished server process \[\d+\])",
+        r"INFO: {5}(Started|Finished) server process \[\d+\]",
+        r"INFO: {5}(Waiting for application (startup|shutdown)\.|Application (startup|shutdown) complete\.|Shutting down)",
         r"Traceback \(most recent call last\):",
         r"Loading safetensors checkpoint shards: +\d+% Completed \| \d+/\d+ .{0,40}",
     )
@@ -30,7 +30,9 @@ _FRAME = re.compile(
     rf'{_PROCESS}\s*File "[A-Za-z0-9_/.\-]*/(?P<file>(?:site-packages|lib/python3\.\d+)/[A-Za-z0-9_/.\-]{{1,160}}\.py)",'
     r" line (?P<line>\d{1,6}), in [A-Za-z0-9_<>]{1,80}"
 )
-_ERROR = re.compile(rf"{_PROCESS}(?P<name>[A-Za-z_][A-Za-z0-9_.]{{0,80}}(?:Error|Exception|Interrupt|Exit))(?P<rest>:.*)?")
+_ERROR = re.compile(
+    rf"{_PROCESS}(?P<name>[A-Za-z_][A-Za-z0-9_.]{{0,80}}(?:Error|Exception|Interrupt|Exit))(?P<rest>:.*)?"
+)
 
 
 def clean(line: bytes) -> str:

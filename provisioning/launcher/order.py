@@ -81,37 +81,37 @@ def _entry(value: Mapping[str, Any]) -> RosterEntry:
     return RosterEntry(_text(value["person"]), _text(value["key_id"]), _base64(value["public_key"]), mac)
 
 
-def _object(value: Any, names: set[str]) -> dict[str, Any]:  # noqa: ANN401 - unparsed
+def _object(value: Any, names: set[str]) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) != names:
         raise _odd("the fields of an entry")
     return value
 
 
-def _list(value: Any) -> list[Any]:  # noqa: ANN401 - unparsed
+def _list(value: Any) -> list[Any]:
     if not isinstance(value, list) or len(value) > _MOST_PEOPLE:
         raise _odd("a list of people")
     return value
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - unparsed
+def _text(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
         raise _odd("a name")
     return value
 
 
-def _whole(value: Any) -> int:  # noqa: ANN401 - unparsed
+def _whole(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise _odd("a number")
     return value
 
 
-def _hex(value: Any) -> str:  # noqa: ANN401 - unparsed
+def _hex(value: Any) -> str:
     if not isinstance(value, str) or not _HEX_64.fullmatch(value):
         raise _odd("a digest")
     return value
 
 
-def _base64(value: Any) -> bytes:  # noqa: ANN401 - unparsed
+def _base64(value: Any) -> bytes:
     if not isinstance(value, str) or not value.isascii():
         raise _odd("a signature or key")
     return base64.b64decode(value, validate=True)

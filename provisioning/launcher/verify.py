@@ -89,7 +89,7 @@ def _facts(order: Order) -> Mapping[str, Any]:
     return facts
 
 
-def _texts(value: Any) -> bool:  # noqa: ANN401 - unparsed
+def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 

@@ -113,9 +113,17 @@ def tokenizer() -> dict[str, Any]:
     words = {f"w{number}": number for number in range(2, 32)}
     return {
         "version": "1.0",
-        "added_tokens": [{"id": 0, "content": "<|im_start|>", "special": True}, {"id": 1, "content": "<|im_end|>", "special": True}],
+        "added_tokens": [
+            {"id": 0, "content": "<|im_start|>", "special": True},
+            {"id": 1, "content": "<|im_end|>", "special": True},
+        ],
         "normalizer": None,
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"\p{L}+ ?|\p{N}"}, "behavior": "Isolated", "invert": False},
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": r"\p{L}+ ?|\p{N}"},
+            "behavior": "Isolated",
+            "invert": False,
+        },
         "model": {"type": "WordLevel", "vocab": words, "unk_token": "w2"},
     }
 

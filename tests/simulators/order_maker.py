@@ -90,7 +90,9 @@ class OrderMaker:
         """Propose `facts` anew and let every approver sign exactly that."""
         change = ChangeFacts(7, self.kind, self.release, self.facts, self.proposer, 2)
         roster_key = self.site.secret("roster-key")
-        signatures = [(person, approval.sign(person.key, digest=change.digest, approver=person.name)) for person in self.approvers]
+        signatures = [
+            (person, approval.sign(person.key, digest=change.digest, approver=person.name)) for person in self.approvers
+        ]
         self.order = {
             "format": "isoward-launch-order-v1",
             "slot": self.slot,
@@ -105,7 +107,8 @@ class OrderMaker:
                 "digest": change.digest,
             },
             "approvals": [
-                {"approver": person.name, "key_id": person.key_id, "signature": _b64(signature)} for person, signature in signatures
+                {"approver": person.name, "key_id": person.key_id, "signature": _b64(signature)}
+                for person, signature in signatures
             ],
             "roster": [person.enrolled(roster_key) for person in self.approvers],
         }
@@ -132,7 +135,8 @@ def described(folder: Path) -> tuple[FileFact, ...]:
     """The files of a folder by length and digest."""
     paths: Iterable[Path] = sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple(
-        FileFact(p.relative_to(folder).as_posix(), p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest()) for p in paths
+        FileFact(p.relative_to(folder).as_posix(), p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest())
+        for p in paths
     )
 
 
