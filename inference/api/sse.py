@@ -69,7 +69,7 @@ def finished(result: Mapping[str, Any], *, at: datetime | None) -> dict[str, Any
     return _completion(result["text"], result["model"], result["finish"], spent, result["receipt"], created)
 
 
-def _completion(  # noqa: PLR0917 - the parts of one object
+def _completion(
     text: str, model: str, finish: str, spent: Usage, receipt: Mapping[str, Any], created: int
 ) -> dict[str, Any]:
     return {

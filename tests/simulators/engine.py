@@ -86,7 +86,9 @@ class EngineStandIn:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        length = int(next(line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-le")))
+        length = int(
+            next(line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-le"))
+        )
         seen = Seen(head, await reader.readexactly(length))
         self.seen.append(seen)
         self.now += 1
@@ -118,7 +120,9 @@ class EngineStandIn:
             await asyncio.sleep(self.pause_s)
             await _events(writer, self._chunk(token, spent=index))
 
-    def _chunk(self, text: str | None, finish: str | None = None, *, role: bool = False, spent: int = 0) -> dict[str, Any]:
+    def _chunk(
+        self, text: str | None, finish: str | None = None, *, role: bool = False, spent: int = 0
+    ) -> dict[str, Any]:
         delta = {"role": "assistant", "content": ""} if role else {"content": text}
         return {
             "id": "chatcmpl-INTERNAL",

@@ -134,8 +134,18 @@ def api_process(log: Path) -> Iterator[int]:
         port = _free_port()
         process = subprocess.Popen(
             gunicorn(
-                "appliance.asgi:application", f"127.0.0.1:{port}", "-k", "asgi", "--asgi-loop", "uvloop",
-                "--asgi-lifespan", "on", "--http-parser", "python", "--keep-alive", "75",
+                "appliance.asgi:application",
+                f"127.0.0.1:{port}",
+                "-k",
+                "asgi",
+                "--asgi-loop",
+                "uvloop",
+                "--asgi-lifespan",
+                "on",
+                "--http-parser",
+                "python",
+                "--keep-alive",
+                "75",
             ),  # fmt: skip
             cwd=ROOT,
             env=app_environment(),

@@ -6,46 +6,116 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Client',
+            name="Client",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.SlugField(max_length=64, unique=True)),
-                ('title', models.CharField(max_length=120)),
-                ('owner', models.CharField(max_length=120)),
-                ('tasks', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=64), size=None)),
-                ('purposes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=16), size=None)),
-                ('lane', models.CharField(choices=[('stat', 'Stat'), ('interactive', 'Interactive'), ('batch', 'Batch')], max_length=16)),
-                ('phi', models.BooleanField()),
-                ('state', models.CharField(choices=[('active', 'Active'), ('suspended', 'Suspended')], default='active', max_length=16)),
-                ('created', models.DateTimeField(auto_now_add=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.SlugField(max_length=64, unique=True)),
+                ("title", models.CharField(max_length=120)),
+                ("owner", models.CharField(max_length=120)),
+                (
+                    "tasks",
+                    django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=64), size=None),
+                ),
+                (
+                    "purposes",
+                    django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=16), size=None),
+                ),
+                (
+                    "lane",
+                    models.CharField(
+                        choices=[("stat", "Stat"), ("interactive", "Interactive"), ("batch", "Batch")], max_length=16
+                    ),
+                ),
+                ("phi", models.BooleanField()),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("active", "Active"), ("suspended", "Suspended")], default="active", max_length=16
+                    ),
+                ),
+                ("created", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'ordering': ['name'],
-                'constraints': [models.CheckConstraint(condition=models.Q(('state__in', ['active', 'suspended'])), name='clients_client_state'), models.CheckConstraint(condition=models.Q(('lane__in', ['stat', 'interactive', 'batch'])), name='clients_client_lane'), models.CheckConstraint(condition=models.Q(('purposes__contained_by', ['COVERAGE', 'ETREAT', 'HMARKT', 'HOPERAT', 'HPAYMT', 'HRESCH', 'PATRQT', 'PUBHLTH', 'TREAT']), ('purposes__len__gt', 0)), name='clients_client_purposes'), models.CheckConstraint(condition=models.Q(('tasks__contained_by', ['appointment_reminder', 'patient_message', 'prior_auth_letter', 'progress_note', 'urgency_classification', 'visit_summary']), ('tasks__len__gt', 0)), name='clients_client_tasks')],
+                "ordering": ["name"],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("state__in", ["active", "suspended"])), name="clients_client_state"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("lane__in", ["stat", "interactive", "batch"])), name="clients_client_lane"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "purposes__contained_by",
+                                [
+                                    "COVERAGE",
+                                    "ETREAT",
+                                    "HMARKT",
+                                    "HOPERAT",
+                                    "HPAYMT",
+                                    "HRESCH",
+                                    "PATRQT",
+                                    "PUBHLTH",
+                                    "TREAT",
+                                ],
+                            ),
+                            ("purposes__len__gt", 0),
+                        ),
+                        name="clients_client_purposes",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "tasks__contained_by",
+                                [
+                                    "appointment_reminder",
+                                    "patient_message",
+                                    "prior_auth_letter",
+                                    "progress_note",
+                                    "urgency_classification",
+                                    "visit_summary",
+                                ],
+                            ),
+                            ("tasks__len__gt", 0),
+                        ),
+                        name="clients_client_tasks",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ApiKey',
+            name="ApiKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('prefix', models.CharField(max_length=12, unique=True)),
-                ('sha256', models.CharField(max_length=64, unique=True)),
-                ('created', models.DateTimeField(auto_now_add=True)),
-                ('expires', models.DateTimeField()),
-                ('revoked_at', models.DateTimeField(blank=True, null=True)),
-                ('client', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='keys', to='clients.client')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("prefix", models.CharField(max_length=12, unique=True)),
+                ("sha256", models.CharField(max_length=64, unique=True)),
+                ("created", models.DateTimeField(auto_now_add=True)),
+                ("expires", models.DateTimeField()),
+                ("revoked_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "client",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="keys", to="clients.client"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-created'],
-                'constraints': [models.CheckConstraint(condition=models.Q(('sha256__regex', '^[0-9a-f]{64}$')), name='clients_apikey_hash'), models.CheckConstraint(condition=models.Q(('expires__gt', models.F('created'))), name='clients_apikey_life')],
+                "ordering": ["-created"],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("sha256__regex", "^[0-9a-f]{64}$")), name="clients_apikey_hash"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("expires__gt", models.F("created"))), name="clients_apikey_life"
+                    ),
+                ],
             },
         ),
     ]

@@ -4,44 +4,94 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Job',
+            name="Job",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('ref', models.CharField(max_length=28, unique=True)),
-                ('client', models.CharField(max_length=64)),
-                ('key_id', models.CharField(max_length=12)),
-                ('task', models.CharField(max_length=64)),
-                ('purpose', models.CharField(max_length=16)),
-                ('state', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default='queued', max_length=16)),
-                ('code', models.CharField(blank=True, max_length=64)),
-                ('attempt', models.PositiveIntegerField(default=0)),
-                ('failures', models.PositiveIntegerField(default=0)),
-                ('intent_open', models.BooleanField(default=False)),
-                ('cancel_requested', models.BooleanField(default=False)),
-                ('worker', models.CharField(blank=True, max_length=64)),
-                ('lease_until', models.DateTimeField(blank=True, null=True)),
-                ('not_before', models.DateTimeField()),
-                ('rung_at', models.DateTimeField()),
-                ('payload', models.BinaryField(null=True)),
-                ('result', models.BinaryField(null=True)),
-                ('idempotency_hash', models.CharField(max_length=64, null=True)),
-                ('body_hmac', models.CharField(max_length=64)),
-                ('created', models.DateTimeField(auto_now_add=True)),
-                ('started', models.DateTimeField(blank=True, null=True)),
-                ('finished', models.DateTimeField(blank=True, null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("ref", models.CharField(max_length=28, unique=True)),
+                ("client", models.CharField(max_length=64)),
+                ("key_id", models.CharField(max_length=12)),
+                ("task", models.CharField(max_length=64)),
+                ("purpose", models.CharField(max_length=16)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("succeeded", "Succeeded"),
+                            ("failed", "Failed"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="queued",
+                        max_length=16,
+                    ),
+                ),
+                ("code", models.CharField(blank=True, max_length=64)),
+                ("attempt", models.PositiveIntegerField(default=0)),
+                ("failures", models.PositiveIntegerField(default=0)),
+                ("intent_open", models.BooleanField(default=False)),
+                ("cancel_requested", models.BooleanField(default=False)),
+                ("worker", models.CharField(blank=True, max_length=64)),
+                ("lease_until", models.DateTimeField(blank=True, null=True)),
+                ("not_before", models.DateTimeField()),
+                ("rung_at", models.DateTimeField()),
+                ("payload", models.BinaryField(null=True)),
+                ("result", models.BinaryField(null=True)),
+                ("idempotency_hash", models.CharField(max_length=64, null=True)),
+                ("body_hmac", models.CharField(max_length=64)),
+                ("created", models.DateTimeField(auto_now_add=True)),
+                ("started", models.DateTimeField(blank=True, null=True)),
+                ("finished", models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'ordering': ['id'],
-                'indexes': [models.Index(condition=models.Q(('state', 'queued')), fields=['id'], name='queue_job_waiting'), models.Index(condition=models.Q(('state', 'running')), fields=['lease_until'], name='queue_job_leases'), models.Index(fields=['client', 'state'], name='queue_job_of_client'), models.Index(condition=models.Q(('finished__isnull', False)), fields=['finished'], name='queue_job_finished')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('state__in', ['queued', 'running', 'succeeded', 'failed', 'cancelled'])), name='queue_job_state'), models.CheckConstraint(condition=models.Q(models.Q(('state', 'running'), ('lease_until__isnull', False)), models.Q(models.Q(('state', 'running'), _negated=True), ('lease_until__isnull', True)), _connector='OR'), name='queue_job_running_has_lease'), models.CheckConstraint(condition=models.Q(('intent_open', False), ('state', 'running'), _connector='OR'), name='queue_job_intent_while_running'), models.CheckConstraint(condition=models.Q(('payload__isnull', False), ('state__in', ['succeeded', 'failed', 'cancelled']), _connector='OR'), name='queue_job_unfinished_has_payload'), models.CheckConstraint(condition=models.Q(('result__isnull', True), ('state', 'succeeded'), _connector='OR'), name='queue_job_result_of_success'), models.UniqueConstraint(fields=('client', 'idempotency_hash'), name='queue_job_once_per_key')],
+                "ordering": ["id"],
+                "indexes": [
+                    models.Index(condition=models.Q(("state", "queued")), fields=["id"], name="queue_job_waiting"),
+                    models.Index(
+                        condition=models.Q(("state", "running")), fields=["lease_until"], name="queue_job_leases"
+                    ),
+                    models.Index(fields=["client", "state"], name="queue_job_of_client"),
+                    models.Index(
+                        condition=models.Q(("finished__isnull", False)), fields=["finished"], name="queue_job_finished"
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("state__in", ["queued", "running", "succeeded", "failed", "cancelled"])),
+                        name="queue_job_state",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("state", "running"), ("lease_until__isnull", False)),
+                            models.Q(models.Q(("state", "running"), _negated=True), ("lease_until__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="queue_job_running_has_lease",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("intent_open", False), ("state", "running"), _connector="OR"),
+                        name="queue_job_intent_while_running",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("payload__isnull", False),
+                            ("state__in", ["succeeded", "failed", "cancelled"]),
+                            _connector="OR",
+                        ),
+                        name="queue_job_unfinished_has_payload",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("result__isnull", True), ("state", "succeeded"), _connector="OR"),
+                        name="queue_job_result_of_success",
+                    ),
+                    models.UniqueConstraint(fields=("client", "idempotency_hash"), name="queue_job_once_per_key"),
+                ],
             },
         ),
     ]
