@@ -88,7 +88,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """In CI a test that skips for a missing part has not shown what it promises: it fails. Only tests/gpu may skip."""
     outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]
+    report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy sends its Result here
     allowed = GPU_TESTS in item.path.parents
     if os.environ.get("CI") == "true" and report.skipped and not allowed and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)

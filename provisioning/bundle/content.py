@@ -40,7 +40,10 @@ _TEMPLATE = "chat_template.jinja"
 _REQUIRED = ("chat_template.jinja", "config.json", "manifest.json", "tokenizer.json", "tokenizer_config.json")
 _SECOND_TEMPLATES = ("additional_chat_templates", "chat_template.json", "chat_templates")
 # Pickle, zip, ELF, gzip, 7z, PE, script, Mach-O and HDF5: what hides behind a model's file names.
-_FOREIGN = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04", b"\x7fELF", b"\x1f\x8b", b"7z\xbc\xaf", b"MZ", b"#!", b"\xcf\xfa\xed\xfe", b"\x89HDF")  # fmt: skip  # noqa: E501
+_FOREIGN = (
+    *(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+    *(b"PK\x03\x04", b"\x7fELF", b"\x1f\x8b", b"7z\xbc\xaf", b"MZ", b"#!", b"\xcf\xfa\xed\xfe", b"\x89HDF"),
+)
 _ZIP_END = b"PK\x05\x06"
 _LONGEST_ZIP_TAIL = 65_535 + 22
 

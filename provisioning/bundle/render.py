@@ -132,7 +132,7 @@ class Flow:
 
 def content_steers(env: Any, source: str) -> bool:
     """Whether message content can change anything but its own place in the output."""
-    from jinja2 import nodes  # noqa: PLC0415
+    from jinja2 import nodes  # noqa: PLC0415 - under the memory limit, on purpose
 
     tree = env.parse(source)
     if any(True for _ in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))):
@@ -147,8 +147,8 @@ def content_steers(env: Any, source: str) -> bool:
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
-    from jinja2 import TemplateError  # noqa: PLC0415
-    from jinja2.exceptions import SecurityError  # noqa: PLC0415
+    from jinja2 import TemplateError  # noqa: PLC0415 - as above
+    from jinja2.exceptions import SecurityError  # noqa: PLC0415 - as above
 
     env = environment()
     try:

@@ -88,12 +88,13 @@ def _check_added(added: Any, seen: Mapping[int, str], vocab_size: int) -> None:
     for entry in added:
         if not isinstance(entry, dict):
             raise BundleError("tokenizer", "tokenizer.json has an added token that is no object")
-        token, identifier = entry.get("content"), entry.get("id")
+        token: Any = entry.get("content")
+        identifier: Any = entry.get("id")
         _check_token(token, identifier, vocab_size)
         # The same token may stand in the vocabulary as well; another token under its id may not.
-        if identifier in mine or seen.get(identifier, token) != token:  # type: ignore[arg-type]
+        if identifier in mine or seen.get(identifier, token) != token:
             raise BundleError("tokenizer", "tokenizer.json gives one id to two tokens")
-        mine.add(identifier)  # type: ignore[arg-type]
+        mine.add(identifier)
 
 
 def _patterns(document: Mapping[str, Any]) -> Iterator[str]:

@@ -38,7 +38,7 @@ def main() -> int:
     python = str(environments.VENV / "bin" / "python")
     os.environ[STEPS_KEY] = json.dumps(steps.as_json())
     sys.stdout.flush()
-    return os.execv(python, [python, "-m", f"provisioning.evaluation.{module}", *(arguments or [command])])  # noqa: S606
+    return os.execv(python, [python, "-m", f"provisioning.evaluation.{module}", *(arguments or [command])])  # noqa: S606 - no shell
 
 
 def _step(steps: Steps, name: str, act: Callable[[Step], None]) -> None:
