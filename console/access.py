@@ -171,7 +171,9 @@ def attempt(request: HttpRequest, *, target: str, action: Action = Action.REFUSE
             outcome=tried.code,
             detail={"request_id": request_id(request)},
         )
-        say(request, FAILED, f"{sentence(text)} Nothing was changed. (Code {tried.code}, request {request_id(request)})")
+        say(
+            request, FAILED, f"{sentence(text)} Nothing was changed. (Code {tried.code}, request {request_id(request)})"
+        )
 
 
 def say(request: HttpRequest, level: str, text: str) -> None:

@@ -29,7 +29,7 @@ class Chart:
     until: datetime | None
 
 
-def line(  # noqa: PLR0913 - the parts of a chart
+def line(
     title: str,
     unit: str,
     points: Sequence[tuple[datetime, float | None]],

@@ -60,7 +60,9 @@ class Row:
 
 def rows(now: Mapping[str, Any] | None, after: Mapping[str, Any]) -> tuple[Row, ...]:
     """Every fact of the proposal beside what runs now; nothing runs now when `now` is None."""
-    keys = sorted(set(after) | set(now or {}), key=lambda key: (_ORDER.index(key) if key in _ORDER else len(_ORDER), key))
+    keys = sorted(
+        set(after) | set(now or {}), key=lambda key: (_ORDER.index(key) if key in _ORDER else len(_ORDER), key)
+    )
     return tuple(_row(key, (now or {}).get(key), after.get(key)) for key in keys)
 
 
@@ -80,7 +82,10 @@ def lines(key: str, value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     if key == "files" and isinstance(value, Mapping):
-        return tuple(f"{path} {fact['sha256'][:12]} {fact['length']} B" for path, fact in sorted(value.items()))
+        return tuple(
+            f"{path}  {fact['sha256'][:12]}  {fact['length']:,} B".replace(",", "\u202f")
+            for path, fact in sorted(value.items())
+        )
     if key == "arguments" and isinstance(value, Sequence) and not isinstance(value, str):
         return _arguments([str(item) for item in value])
     if isinstance(value, Mapping):

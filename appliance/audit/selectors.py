@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 
 from appliance.audit import checkpoint, verifier
 from appliance.audit.errors import AuditError
@@ -121,6 +121,12 @@ def of_request(request_id: str) -> tuple[Row, ...]:
     return tuple(
         _row(record) for record in Record.objects.filter(request_id=request_id).order_by("at_us", "shard", "seq")
     )
+
+
+def counts(*, since: datetime) -> Mapping[tuple[str, str], int]:
+    """How many records of each (action, outcome) came since then: figures for a page, not a reading of any record."""
+    found = Record.objects.filter(at_us__gte=_us(since)).values_list("action", "outcome").annotate(number=Count("seq"))
+    return {(action, outcome): number for action, outcome, number in found}
 
 
 def head() -> Head:

@@ -115,7 +115,14 @@ def verify(request: HttpRequest) -> HttpResponse:
     try:
         report = log.verify().to_dict()
     except AuditError as error:
-        report = {"ok": False, "code": "audit_not_verifiable", "message": str(error), "sealed": 0, "unsealed": 0, "checkpoints": 0}
+        report = {
+            "ok": False,
+            "code": "audit_not_verifiable",
+            "message": str(error),
+            "sealed": 0,
+            "unsealed": 0,
+            "checkpoints": 0,
+        }
     with transaction.atomic():
         audit.record(
             actor=access.actor(request),
@@ -153,7 +160,7 @@ def _day_after(day: date, zone: tzinfo) -> datetime:
 def _before(text: str) -> tuple[int, int, int] | None:
     """The key of the last row of the page before, or None for anything that is not one."""
     parts = text.split("-")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):  # noqa: PLR2004 - at, shard, seq
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         return None
     at, shard, seq = (int(part) for part in parts)
     return at, shard, seq

@@ -161,7 +161,9 @@ def _context(request: HttpRequest, change_id: int) -> dict[str, Any]:
         "moving": change.state == "approved" or (deployment is not None and deployment.state == "starting"),
         "approve_form": ApproveForm() if line.mine else None,
         "reject_form": RejectForm() if line.mine else None,
-        "may_withdraw": change.state == "open" and change.proposer == me and access.may(request, Permission.CHANGE_PROPOSE),
+        "may_withdraw": change.state == "open"
+        and change.proposer == me
+        and access.may(request, Permission.CHANGE_PROPOSE),
         "why_not": _why_not(request, change),
         "as_of": timezone.now(),
     }

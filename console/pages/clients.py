@@ -50,7 +50,9 @@ class ClientForm(forms.Form):
         choices=[(item.value, f"{item.value}: {item.label}") for item in Purpose],
         widget=forms.CheckboxSelectMultiple,
     )
-    lane = forms.ChoiceField(label="Lane", choices=[(lane.value, LANE_SAYS[lane]) for lane in Lane], initial=Lane.INTERACTIVE)
+    lane = forms.ChoiceField(
+        label="Lane", choices=[(lane.value, LANE_SAYS[lane]) for lane in Lane], initial=Lane.INTERACTIVE
+    )
     phi = forms.BooleanField(
         label="May send patient data (PHI)",
         required=False,
@@ -63,7 +65,10 @@ class KeyForm(forms.Form):
     """How long the new key lives."""
 
     days = forms.TypedChoiceField(
-        label="Valid for", coerce=int, choices=[(90, "90 days"), (180, "180 days"), (365, "1 year"), (730, "2 years")], initial=365
+        label="Valid for",
+        coerce=int,
+        choices=[(90, "90 days"), (180, "180 days"), (365, "1 year"), (730, "2 years")],
+        initial=365,
     )
 
 
@@ -107,12 +112,11 @@ def issue(request: HttpRequest, name: str) -> HttpResponse:
     if not form.is_valid() or not expected or not constant_time_compare(expected, given):
         access.say(request, access.DEGRADED, "That form was already used or is old. No key was made by this press.")
         return redirect("client", name)
-    issued = None
-    with access.attempt(request, target=f"client:{name}"):
+    with access.attempt(request, target=f"client:{name}") as tried:
         issued = client_services.issue_key(
             actor=access.actor(request), client=name, life=timedelta(days=form.cleaned_data["days"])
         )
-    if issued is None:
+    if tried.refused:
         return redirect("client", name)
     return render(request, "console/clients/issued.html", {"issued": issued})
 
@@ -124,7 +128,9 @@ def revoke(request: HttpRequest, name: str, prefix: str) -> HttpResponse:
     with access.attempt(request, target=f"key:{prefix}") as tried:
         client_services.revoke_key(actor=access.actor(request), prefix=prefix)
     if not tried.refused:
-        access.say(request, access.WELL, f"Key {prefix} is revoked. It is refused within seconds, and running answers stop.")
+        access.say(
+            request, access.WELL, f"Key {prefix} is revoked. It is refused within seconds, and running answers stop."
+        )
     return redirect("client", name)
 
 
@@ -136,7 +142,11 @@ def suspend(request: HttpRequest, name: str) -> HttpResponse:
     with access.attempt(request, target=f"client:{name}") as tried:
         client_services.set_state(actor=access.actor(request), client=name, active=active)
     if not tried.refused:
-        access.say(request, access.WELL, f"{name} may ask again." if active else f"{name} is suspended: all its keys are refused.")
+        access.say(
+            request,
+            access.WELL,
+            f"{name} may ask again." if active else f"{name} is suspended: all its keys are refused.",
+        )
     return redirect("client", name)
 
 

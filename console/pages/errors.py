@@ -69,22 +69,22 @@ def show(request: HttpRequest, refusal: Refusal, status: int) -> HttpResponse:
     return render(request, "console/errors/refusal.html", context, status=status)
 
 
-def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001 - as below
     """400."""
     return show(request, BAD_REQUEST, 400)
 
 
-def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001 - Django passes it by name
     """403: signed in, not allowed."""
     return show(request, FORBIDDEN, 403)
 
 
-def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001 - Django passes it by name
     """403: the form was not ours, or not of this session."""
     return show(request, CSRF, 403)
 
 
-def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001 - Django passes it by name
     """404, the same for what does not exist and for what this person may not know exists."""
     return show(request, NOT_FOUND, 404)
 

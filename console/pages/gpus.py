@@ -68,7 +68,12 @@ def _panel(view: telemetry.CardView, standing: tuple[Alert, ...]) -> CardPanel:
     power_top = max([(reading.power_limit_mw or 0) // 1000 for reading in history] or [0]) or 100
     drawn = (
         charts.line("Temperature", "°C", [(r.at, r.temperature_c) for r in history], top=100, limit=limits.warm_c),
-        charts.line("Power", "W", [(r.at, r.power_mw / 1000 if r.power_mw is not None else None) for r in history], top=power_top),
+        charts.line(
+            "Power",
+            "W",
+            [(r.at, r.power_mw / 1000 if r.power_mw is not None else None) for r in history],
+            top=power_top,
+        ),
         charts.line("In use", "%", [(r.at, r.utilisation_percent) for r in history], top=100),
     )
     return CardPanel(view, drawn, tuple(alert for alert in standing if view.card.uuid in alert.key))

@@ -17,11 +17,18 @@ from django.views.decorators.http import require_GET, require_POST
 from appliance.accounts.permissions import Permission
 from console import access
 from inference.releases import selectors as releases
+from inference.releases import services as importing
 from inference.releases import tasks as bells
 from inference.releases.errors import NotFoundError
-from inference.releases import services as importing
 
-LEVELS = {"queued": "unknown", "copying": "unknown", "checking": "unknown", "done": "well", "refused": "failed", "failed": "failed"}
+LEVELS = {
+    "queued": "unknown",
+    "copying": "unknown",
+    "checking": "unknown",
+    "done": "well",
+    "refused": "failed",
+    "failed": "failed",
+}
 WORDS = {
     "queued": "Waiting",
     "copying": "Copying",
@@ -36,7 +43,8 @@ WORDS = {
 class ImportForm(forms.Form):
     """Which bundle to bring in, as the list named it."""
 
-    media = forms.CharField(max_length=500)
+    # Not `media`: that name is the form's own, for its scripts and styles.
+    medium = forms.CharField(max_length=500)
     bundle = forms.CharField(max_length=200)
 
 
@@ -80,7 +88,9 @@ def start(request: HttpRequest) -> HttpResponse:
         return redirect("media")
     import_id = 0
     with access.attempt(request, target=f"bundle:{form.cleaned_data['bundle']}"):
-        import_id = importing.start_import(actor=access.actor(request), **form.cleaned_data)
+        import_id = importing.start_import(
+            actor=access.actor(request), media=form.cleaned_data["medium"], bundle=form.cleaned_data["bundle"]
+        )
     if not import_id:
         return redirect("media")
     bells.ring(import_id)
@@ -128,4 +138,3 @@ def _progress(item: releases.ImportView) -> Progress:
         left = (item.bytes_total - item.bytes_done) // rate if rate else None
     word = "Stopping" if item.live and item.cancel_requested else WORDS.get(item.state, item.state)
     return Progress(item, LEVELS.get(item.state, "unknown"), word, rate, left)
-

@@ -1,4 +1,4 @@
-"""Overview: is it well, and does anything need me?
+"""Overview: is the machine well, and does anything need me.
 
 One sentence first, from the same states the panels below print; then what waits for this person; then the parts.
 What nobody measures yet is said to be unknown, never well.
@@ -6,6 +6,7 @@ What nobody measures yet is said to be unknown, never well.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,13 +21,16 @@ from appliance.accounts.permissions import Permission
 from appliance.alerts import selectors as alerts
 from appliance.alerts.rules import Alert
 from appliance.audit import selectors as log
+from appliance.audit.actions import Action
 from appliance.changes import selectors as changes
 from console import access
+from inference.queue import selectors as queue
 from inference.releases import selectors as releases
 from inference.telemetry import selectors as telemetry
 
 # The sealer signs every second; past this its silence is worth a person's look.
 _SEAL_LATE = timedelta(seconds=60)
+_HOUR = timedelta(hours=1)
 _RANK = {"well": 0, "unknown": 1, "degraded": 2, "failed": 3}
 
 
@@ -42,12 +46,28 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Hour:
+    """What clinical apps got in the last hour."""
+
+    answered: int
+    failed: int
+    refused: int
+
+
+@dataclass(frozen=True)
 class Task:
     """Something that waits for this person."""
 
     says: str
     where: str
     since: Any
+
+
+# Said as it is: these parts are not in this version, and what nobody measured is not well.
+UNPROVED = (
+    Part("Egress", "unknown", "Not proved", "No proof that nothing leaves has been recorded on this machine.", ""),
+    Part("Backups", "unknown", "None", "No backup has been recorded on this machine.", ""),
+)
 
 
 @access.requires(Permission.OVERVIEW_VIEW)
@@ -72,6 +92,7 @@ def _context(request: HttpRequest) -> dict[str, Any]:
         _alert_part(standing),
         _gpu_part(telemetry.sampler()),
         _audit_part(log.head()),
+        *UNPROVED,
     )
     return {
         "serving": serving,
@@ -80,6 +101,8 @@ def _context(request: HttpRequest) -> dict[str, Any]:
         "level": max((part.level for part in parts), key=lambda level: _RANK[level]),
         "sentence": _sentence(parts, serving),
         "tasks": _tasks(request, standing),
+        "hour": _hour(log.counts(since=now - _HOUR)),
+        "line": queue.line(),
         "as_of": now,
         "may_see_changes": access.may(request, Permission.CHANGE_VIEW),
     }
@@ -101,7 +124,9 @@ def _serving_part(serving: releases.Serving | None) -> Part:
     if serving is None:
         return Part("Model", "failed", "Nothing serves", "No release is active.", "releases")
     if serving.degraded_since:
-        return Part("Model", "degraded", "Not answering", serving.degraded_reason or "The engine does not answer.", "releases")
+        return Part(
+            "Model", "degraded", "Not answering", serving.degraded_reason or "The engine does not answer.", "releases"
+        )
     return Part("Model", "well", "Serving", f"{serving.name} {serving.version} in slot {serving.slot}.", "releases")
 
 
@@ -133,6 +158,12 @@ def _audit_part(head: log.Head) -> Part:
     return Part("Audit", "well", "Sealed", f"{head.size} records under a signed head.", "audit")
 
 
+def _hour(counts: Mapping[tuple[str, str], int]) -> Hour:
+    ended = {outcome: number for (action, outcome), number in counts.items() if action == Action.INFERENCE_ANSWERED}
+    refused = sum(number for (action, _), number in counts.items() if action == Action.INFERENCE_REFUSED)
+    return Hour(answered=ended.get("ok", 0), failed=sum(ended.values()) - ended.get("ok", 0), refused=refused)
+
+
 def _tasks(request: HttpRequest, standing: tuple[Alert, ...]) -> list[Task]:
     tasks: list[Task] = []
     if access.may(request, Permission.CHANGE_APPROVE):
@@ -147,9 +178,14 @@ def _tasks(request: HttpRequest, standing: tuple[Alert, ...]) -> list[Task]:
             if not alert.acknowledged_by
         ]
     if access.may(request, Permission.CHANGE_PROPOSE):
+        open_subjects = {item.subject for item in changes.changes(states=["open", "approved"])}
         tasks += [
-            Task(f"Propose {item.name} {item.version}, received and not served yet", reverse("release", args=[item.digest]), item.received_at)
+            Task(
+                f"Propose {item.name} {item.version}, received and not served yet",
+                reverse("release", args=[item.digest]),
+                item.received_at,
+            )
             for item in releases.releases()
-            if item.state == "received" and not item.withdrawn_at and not changes.changes(states=["open"], subject=item.digest)
+            if item.state == "received" and not item.withdrawn_at and item.digest not in open_subjects
         ]
     return tasks

@@ -19,7 +19,9 @@ class ThemeForm(forms.Form):
     """Light, dark, or as the screen is set."""
 
     theme = forms.ChoiceField(
-        label="Appearance", required=False, choices=[("", "As this screen is set"), ("light", "Light"), ("dark", "Dark")]
+        label="Appearance",
+        required=False,
+        choices=[("", "As this screen is set"), ("light", "Light"), ("dark", "Dark")],
     )
 
 

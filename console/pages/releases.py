@@ -122,7 +122,9 @@ def _context(request: HttpRequest, digest: str, form: ReasonForm) -> dict[str, A
         "level": level,
         "word": word,
         "manifest": manifest_facts(detail.manifest),
-        "changes": changes.changes(subject=detail.release.digest) if access.may(request, Permission.CHANGE_VIEW) else (),
+        "changes": changes.changes(subject=detail.release.digest)
+        if access.may(request, Permission.CHANGE_VIEW)
+        else (),
         "may_see_changes": access.may(request, Permission.CHANGE_VIEW),
         "form": form,
         "serving": serving,

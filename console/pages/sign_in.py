@@ -44,10 +44,16 @@ class PasswordForm(forms.Form):
     """Step one."""
 
     username = forms.CharField(
-        label="Name", max_length=150, strip=False, widget=forms.TextInput(attrs={"autocomplete": "username", "autocapitalize": "none"})
+        label="Name",
+        max_length=150,
+        strip=False,
+        widget=forms.TextInput(attrs={"autocomplete": "username", "autocapitalize": "none"}),
     )
     password = forms.CharField(
-        label="Password", max_length=1024, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"})
+        label="Password",
+        max_length=1024,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
     )
 
 

@@ -59,7 +59,9 @@ def detail(request: HttpRequest, username: str) -> HttpResponse:
     person = accounts.person(username)
     if person is None:
         raise Http404
-    form = RolesForm(request.POST if request.method == "POST" else None, initial={"roles": [r.value for r in person.roles]})
+    form = RolesForm(
+        request.POST if request.method == "POST" else None, initial={"roles": [r.value for r in person.roles]}
+    )
     if request.method == "POST" and form.is_valid():
         with access.attempt(request, target=f"person:{username}") as tried:
             people.set_roles(actor=access.actor(request), username=username, roles=form.cleaned_data["roles"])

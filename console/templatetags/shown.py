@@ -14,28 +14,37 @@ from typing import Any
 from django import template
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 register = template.Library()
 
-SHAPES: Mapping[str, str] = {"well": "●", "degraded": "▲", "failed": "■", "unknown": "◌"}
+# Drawn rather than typed: ● ▲ ■ ◌ come out in four sizes in four fonts.
+_DRAWN: Mapping[str, str] = {
+    "well": '<circle cx="5" cy="5" r="4.5"/>',
+    "degraded": '<path d="M5 .6 9.8 9.4H.2z"/>',
+    "failed": '<rect x=".8" y=".8" width="8.4" height="8.4"/>',
+    "unknown": '<circle cx="5" cy="5" r="4" fill="none" stroke="currentColor" stroke-width="1.4" stroke-dasharray="1.7 1.44"/>',
+}
+SHAPES: Mapping[str, SafeString] = {
+    level: mark_safe(f'<svg class="shape" viewBox="0 0 10 10" aria-hidden="true">{drawn}</svg>')  # noqa: S308 - our own text above
+    for level, drawn in _DRAWN.items()
+}
 NOTHING = "–"
 _KIB = 1024
+_DIGEST_LENGTH = 64
 
 
 @register.simple_tag
 def state(level: str, word: str) -> SafeString:
     """A state as shape and word; a level we do not know is shown as unknown rather than as well."""
     known = level if level in SHAPES else "unknown"
-    return format_html(
-        '<span class="state state-{}"><span class="shape" aria-hidden="true">{}</span>{}</span>', known, SHAPES[known], word
-    )
+    return format_html('<span class="state state-{}">{}{}</span>', known, SHAPES[known], word)
 
 
 @register.simple_tag
 def shape(level: str) -> SafeString:
     """The shape alone, for a notice whose text says the word."""
-    return format_html('<span class="shape" aria-hidden="true">{}</span>', SHAPES.get(level, SHAPES["unknown"]))
+    return SHAPES.get(level, SHAPES["unknown"])
 
 
 @register.simple_tag
@@ -50,6 +59,12 @@ def when(at: datetime | None, never: str = "never") -> SafeString | str:
         local.strftime("%Y-%m-%d %H:%M:%S %Z"),
         local.strftime("%Y-%m-%d %H:%M"),
     )
+
+
+@register.simple_tag
+def exactly(at: datetime) -> str:
+    """Site time to the microsecond, for one record among thousands."""
+    return timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S.%f %Z")
 
 
 @register.simple_tag
@@ -86,6 +101,12 @@ def ago(at: datetime | None) -> str:
 
 
 @register.filter
+def lasting(at: datetime | None) -> str:
+    """How long something has gone on since then."""
+    return NOTHING if at is None else span(timezone.now() - at)
+
+
+@register.filter
 def size(count: float | None) -> str:
     """Bytes in the unit a person would use."""
     if count is None:
@@ -116,6 +137,13 @@ def digest(value: str, whole: bool = False) -> SafeString | str:  # noqa: FBT001
         value if whole else value[:12],
         value,
     )
+
+
+@register.filter
+def shortened(text: str) -> str:
+    """A name as it is; a whole digest as its first 12 characters."""
+    whole = len(text) == _DIGEST_LENGTH and all(c in "0123456789abcdef" for c in text)
+    return text[:12] if whole else text
 
 
 @register.filter
