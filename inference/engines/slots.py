@@ -36,6 +36,16 @@ class Report:
     code: str
     message: str
 
+    @property
+    def ended(self) -> bool:
+        """Nothing runs."""
+        return self.state in {"refused", "exited"}
+
+    @property
+    def stopped(self) -> bool:
+        """Nothing runs because the keeper was told to stop it, which says nothing about the engine."""
+        return self.state == "exited" and self.code == "stopped"
+
 
 def order(
     *,

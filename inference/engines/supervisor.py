@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -64,6 +64,7 @@ class Supervisor:
 
     site: Site
     probes: Probes
+    clock: Callable[[], float] = time.monotonic
     _watches: dict[int, _Watch] = field(default_factory=dict)
 
     def step(self) -> None:
@@ -90,9 +91,10 @@ class Supervisor:
         """Put the order in the slot as the rows have it now; a row that cannot be ordered fails closed."""
         try:
             change, approvals = changes.signed_facts(item.change_id)
-            data = slots.order(
-                slot=item.slot, deployment=item.id, change=change, approvals=approvals, roster=accounts.roster()
-            )
+            # Only those who signed: a colleague enrolled tomorrow must not change, and so restart, what runs today.
+            signers = {(approval.approver, approval.key_id) for approval in approvals}
+            roster = [entry for entry in accounts.roster() if (entry.person, entry.key_id) in signers]
+            data = slots.order(slot=item.slot, deployment=item.id, change=change, approvals=approvals, roster=roster)
         except NotCanonicalError:
             slots.withdraw(self._folder(item.slot))
             self._unwell(item, "change_unreadable", "the change behind this deployment was altered and cannot be read")
@@ -101,13 +103,13 @@ class Supervisor:
             log.info("order_given", extra={"slot": item.slot, "deployment": item.id})
         watch = self._watches[item.id]
         if watch.ordered is None:
-            watch.ordered = watch.last_well = time.monotonic()
+            watch.ordered = watch.last_well = self.clock()
         return True
 
     def _starting(self, item: DeploymentView) -> None:
         waited = self._since_order(item)
         report = self._report(item)
-        if report is not None and report.state in {"refused", "exited"}:
+        if report is not None and report.ended and not report.stopped:
             code = report.code or f"engine_{report.state}"
             releases.mark_failed(actor=ACTOR, deployment_id=item.id, code=code, message=report.message)
         elif report is None and waited > SILENT_KEEPER_S:
@@ -134,21 +136,21 @@ class Supervisor:
     def _serving(self, item: DeploymentView) -> None:
         watch = self._watches[item.id]
         report = self._report(item)
-        if report is not None and report.state in {"refused", "exited"}:
+        if report is not None and report.ended:
             self._unwell(item, report.code or f"engine_{report.state}", report.message)
-        elif time.monotonic() < watch.next_look:
+        elif self.clock() < watch.next_look:
             return
         elif self._look(item):
-            watch.last_well = time.monotonic()
+            watch.last_well = self.clock()
             releases.mark_well(actor=ACTOR, deployment_id=item.id)
-        elif time.monotonic() - watch.last_well > UNWELL_AFTER_S:
+        elif self.clock() - watch.last_well > UNWELL_AFTER_S:
             state = report.state if report else "silent"
             self._unwell(item, "engine_unreachable", f"the engine does not answer; its keeper says: {state}")
 
     def _draining(self, item: DeploymentView) -> None:
         since = item.drain_from or item.created
         report = self._report(item)
-        gone = report is not None and report.state in {"refused", "exited"}
+        gone = report is not None and report.ended
         running = 0 if gone else self.probes.running(item.slot)
         if rules.drain_over(now=timezone.now(), since=since, running=running):
             message = "" if running == 0 else "its last answers were cut: the drain was over"
@@ -166,9 +168,9 @@ class Supervisor:
     def _look(self, item: DeploymentView) -> bool:
         """The health check, at most once in a while."""
         watch = self._watches[item.id]
-        if time.monotonic() < watch.next_look:
+        if self.clock() < watch.next_look:
             return False
-        watch.next_look = time.monotonic() + HEALTH_EVERY_S
+        watch.next_look = self.clock() + HEALTH_EVERY_S
         return self.probes.healthy(item.slot)
 
     def _report(self, item: DeploymentView) -> slots.Report | None:
@@ -182,7 +184,7 @@ class Supervisor:
 
     def _since_order(self, item: DeploymentView) -> float:
         ordered = self._watches[item.id].ordered
-        return time.monotonic() - ordered if ordered is not None else 0.0
+        return self.clock() - ordered if ordered is not None else 0.0
 
     def _folder(self, slot: str) -> Path:
         return self.site.slots_dir / slot

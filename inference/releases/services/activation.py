@@ -5,14 +5,11 @@ Decides what exactly people sign. Who may sign, and whether enough did, is `chan
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 
-import provisioning
 from appliance.audit.services import unaudited
 from appliance.changes import services as changes
 from appliance.changes.errors import ExecutionRefusedError
@@ -23,8 +20,8 @@ from inference.releases.models import Deployment, Release
 from inference.releases.services import deployments
 from provisioning.approval import ChangeFacts
 from provisioning.launcher import arguments as launch
+from provisioning.launcher.errors import LaunchRefusedError
 
-ENGINE_LOCK = Path(provisioning.__file__).parent / "evaluation" / "engine.lock"
 EVALUATION_REPORT = "evaluation.json"
 """Where a bundle carries the report of its own evaluation; its digest is part of what is signed."""
 
@@ -69,13 +66,18 @@ def activate(*, actor: str, change: ChangeFacts) -> None:
 
 def launch_facts(release: Release) -> dict[str, Any]:
     """What a change about this release is signed over, as this box would start it today."""
-    defaults = launch.default(settings.SITE, selectors.standing(release))
+    python = settings.SITE.engine.python
+    try:
+        defaults = launch.default(settings.SITE, selectors.standing(release))
+        version, lock = launch.engine_version(python), launch.engine_lock(python)
+    except LaunchRefusedError as error:
+        raise ActivationRefusedError(error.code, error.message) from error
     report = release.files.get(EVALUATION_REPORT, {})
     return rules.facts(
         release=selectors.standing(release),
         files=release.files,
-        engine_version=launch.engine_version(settings.SITE),
-        engine_lock=hashlib.sha256(ENGINE_LOCK.read_bytes()).hexdigest(),
+        engine_version=version,
+        engine_lock=lock,
         arguments=defaults.arguments,
         environment=defaults.environment,
         served_model_name=defaults.served_model_name,

@@ -51,9 +51,8 @@ def current() -> TrustState:
 
 
 @unaudited("bookkeeping of an import; the import itself is recorded")
-def raise_to(*, state: TrustState) -> None:
-    """Lift both records to `state`; called inside the transaction that records the release."""
-    state = rules.higher(current(), state)
+def keep(*, state: TrustState) -> None:
+    """Write both records; `state` is at least `current()`, and the caller's transaction records the release."""
     _write(path(), state)
     TrustRecord.objects.update_or_create(
         pk=1,

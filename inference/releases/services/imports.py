@@ -164,7 +164,8 @@ def _record(row: Import, received: bundles.Received) -> None:
         # Two imports may finish at once; each must judge and lift the floors the other left.
         cursor.execute("SELECT pg_advisory_xact_lock(%s, 0)", [LOCK_CLASS])
     manifest = received.manifest
-    if manifest.version < floors.current().bundle_versions.get(manifest.name, 0):
+    known = floors.current()
+    if manifest.version < known.bundle_versions.get(manifest.name, 0):
         raise ImportRefusedError("rollback", f"{manifest.name} {manifest.version} is older than one received meanwhile")
     release = Release.objects.create(
         digest=received.digest,
@@ -178,7 +179,7 @@ def _record(row: Import, received: bundles.Received) -> None:
         received_by=row.actor,
     )
     _update(row, state=Import.State.DONE, finished=timezone.now(), release=release)
-    floors.raise_to(state=received.trust)
+    floors.keep(state=rules.higher(known, received.trust))
     audit.record(
         actor=row.actor,
         action=Action.RELEASE_RECEIVED,
