@@ -5,7 +5,7 @@ Leaves to others: what is in the locks (lock.py makes them).
 
 - Every file is checked by hash, but torch: its CPU build differs from index to index, so its version is fixed in
   TORCH and the digest of the file that was installed is recorded in the stamp.
-- uv does the installing (measured here for .engine: 10 s, pip 128 s); torch is fetched by pip, which knows this
+- uv does the installing (measured for .engine on 2 cores: 10 s, pip 110 s); torch is fetched by pip, which knows this
   machine's indexes. Where uv cannot reach an index that pip can, pip does it all.
 - Standard library only: this runs before .venv exists.
 """

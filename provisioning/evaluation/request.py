@@ -17,7 +17,7 @@ TIMEOUT_S = 120
 TASK = "prior_auth_letter"
 PURPOSE = "TREAT"
 # The telephone number is not a field of this task: the answer's receipt names it as dropped.
-RECORD = {
+RECORD: dict[str, Any] = {
     "age": 58,
     "sex": "female",
     "diagnoses": ["type 2 diabetes mellitus", "essential hypertension"],
@@ -40,6 +40,22 @@ class Answer:
     text: str
     receipt: dict[str, Any]
     seconds: float
+
+    def faults(self, *, digest: str, change_id: int) -> list[str]:
+        """What is wrong with it: not from the approved release, or a field that should not have reached the model."""
+        found = []
+        if self.receipt.get("release_digest") != digest:
+            found.append("the receipt names another release than the approved one")
+        if self.receipt.get("change_id") != change_id:
+            found.append("the receipt names another change than the approved one")
+        if self.receipt.get("dropped_fields") != ["telephone"] or str(RECORD["telephone"]) in self.text:
+            found.append("the telephone number was not dropped")
+        return found
+
+    @property
+    def facts_missing(self) -> list[str]:
+        """Codes and medications of the record that the text does not carry: the model's doing, told and not hidden."""
+        return [fact for fact in (*RECORD["codes"], *RECORD["medications"]) if fact not in self.text]
 
 
 def chat_body(model: str, record: dict[str, Any] | None = None, task: str = TASK) -> dict[str, Any]:
@@ -89,6 +105,6 @@ def ask(listener: site_config.Listener, key: str) -> Answer:
     if status != 200:
         raise RequestError(f"POST /v1/chat/completions: {status} {json.dumps(answer)[:300]}")
     text, receipt = answer["choices"][0]["message"]["content"], answer.get("receipt")
-    if not text or not isinstance(receipt, dict):
+    if not text.strip() or not isinstance(receipt, dict):
         raise RequestError("the answer came without text or without a receipt")
     return Answer(text, receipt, round(time.monotonic() - began, 3))

@@ -47,8 +47,8 @@ def redis(layout: Layout, site: site_config.Site) -> servers.Redis:
 
 def data_servers(layout: Layout, site: site_config.Site) -> Iterator[Program]:
     """What must answer before anything of ours can start."""
-    yield Program("postgres", postgres(layout, site).start, signal.SIGINT)
-    yield Program("redis", redis(layout, site).start)
+    yield Program("postgres", postgres(layout, site).start, signal.SIGINT, last=True)
+    yield Program("redis", redis(layout, site).start, last=True)
 
 
 def keepers(layout: Layout) -> Iterator[Program]:

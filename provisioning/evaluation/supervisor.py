@@ -36,6 +36,7 @@ class Program:
     name: str
     start: Callable[[], subprocess.Popen[bytes]]
     stop_signal: signal.Signals = signal.SIGTERM
+    last: bool = False  # stopped after the others, which need it
 
 
 def spawn(
@@ -105,9 +106,15 @@ class Supervisor:
         return True
 
     def stop_all(self) -> None:
-        """End them in the opposite order: what depends on a server goes before the server."""
-        for child in reversed(self.children.values()):
-            self._stop(child)
+        """End all of them at once, except the servers the others need to end well: those go last."""
+        last = [child for child in self.children.values() if child.program.last]
+        others = [child for child in self.children.values() if not child.program.last]
+        for group in (others, last):
+            for child in group:
+                if child.process is not None and child.process.poll() is None:
+                    child.process.send_signal(child.program.stop_signal)
+            for child in group:
+                self._wait(child)
         self.children.clear()
         self.table.unlink(missing_ok=True)
 
@@ -141,11 +148,14 @@ class Supervisor:
         child.process = child.program.start()
 
     def _stop(self, child: _Child) -> None:
-        process = child.process
-        child.process = None
-        if process is None or process.poll() is not None:
+        if child.process is not None and child.process.poll() is None:
+            child.process.send_signal(child.program.stop_signal)
+        self._wait(child)
+
+    def _wait(self, child: _Child) -> None:
+        process, child.process = child.process, None
+        if process is None:
             return
-        process.send_signal(child.program.stop_signal)
         try:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -219,6 +219,9 @@ class Run:
         # The doors learn of the engine by notification; a few seconds' delay is normal, more is a fault.
         if not self.keeper.wait_until(answered, API_WAIT_S):
             raise UpError(f"no answer: {failure}; see {self.layout.logs}")
+        faults = self.answer.faults(digest=self.digest, change_id=self.change_id) if self.answer else []
+        if faults:
+            raise UpError("; ".join(faults))
         step.done(f"{len(self.answer.text) if self.answer else 0} characters")
 
     def _verify(self, step: Step) -> None:
@@ -232,9 +235,9 @@ class Run:
             except stack.CommandError as error:
                 step.progress(str(error).splitlines()[-1])
                 return False
-            kinds = {record["kind"] for record in self.audit.get("records", [])}
+            behind = [row for row in self.audit.get("records", []) if row["release"] == self.digest]
             # The outcome is written after the answer left, and sealed within a second of that.
-            return bool(self.audit.get("ok")) and {"intent", "outcome"} <= kinds
+            return bool(self.audit.get("ok")) and {"intent", "outcome"} <= {row["kind"] for row in behind}
 
         self._wait(step, verified, AUDIT_WAIT_S, "the audit trail verifies", "sealer")
         step.done(f"{self.audit.get('sealed')} records sealed")
@@ -252,6 +255,7 @@ class Run:
             "error": error,
             "answer": self.answer.text if self.answer else "",
             "answer_seconds": self.answer.seconds if self.answer else None,
+            "facts_missing": self.answer.facts_missing if self.answer else [],
             "receipt": receipt,
             "release_digest": self.digest,
             "change_id": self.change_id,
