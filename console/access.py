@@ -64,7 +64,7 @@ def display_name(request: HttpRequest) -> str:
 
 def roles(request: HttpRequest) -> frozenset[str]:
     """The roles of whoever signed in; none before both factors."""
-    return frozenset(request.user.roles) if is_signed_in(request) else frozenset()  # type: ignore[union-attr]
+    return frozenset(request.user.roles) if is_signed_in(request) else frozenset()  # type: ignore[union-attr]  # as in `may`
 
 
 def may(request: HttpRequest, permission: Permission) -> bool:
@@ -87,7 +87,7 @@ def public(why: str) -> Callable[[View], View]:
 
     def mark(view: View) -> View:
         view.permission = None  # type: ignore[attr-defined]  # read by the architecture test
-        view.public = why  # type: ignore[attr-defined]
+        view.public = why  # type: ignore[attr-defined]  # as above
         return view
 
     return mark
@@ -110,7 +110,7 @@ def _guard(permission: Permission | str, allowed: Callable[[HttpRequest], bool])
             return view(request, *args, **kwargs)
 
         guarded.permission = permission  # type: ignore[attr-defined]  # read by navigation and the architecture test
-        return guarded  # type: ignore[return-value]
+        return guarded  # type: ignore[return-value]  # wraps() keeps the signature, which mypy cannot see
 
     return decorate
 

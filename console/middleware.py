@@ -51,11 +51,11 @@ class SecurityHeaders:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer with our headers; each is set, not defaulted, so no page can loosen one."""
-        request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
+        request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]  # read by access.request_id
         response = self.get_response(request)
         for name, value in HEADERS.items():
             response[name] = value
-        response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+        response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]  # as above
         return response
 
 

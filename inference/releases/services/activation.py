@@ -64,6 +64,7 @@ def activate(*, actor: str, change: ChangeFacts) -> None:
         raise refused from error
 
 
+@unaudited("reads only; the change that carries these facts is recorded")
 def launch_facts(release: Release) -> dict[str, Any]:
     """What a change about this release is signed over, as this box would start it today."""
     python = settings.SITE.engine.python

@@ -25,11 +25,13 @@ FORMAT = "isoward-trust-floor-v1"
 LARGEST_FILE = 1_000_000
 
 
+@unaudited("names a file, and touches nothing")
 def path() -> Path:
     """Where the copy lies: beside the store, not in the database's own folder."""
     return Path(settings.SITE.state_dir) / "trust-floor.json"
 
 
+@unaudited("reads only")
 def anchor() -> TrustState:
     """Where this box started: the root it was installed with, and nothing seen yet."""
     try:
@@ -39,6 +41,7 @@ def anchor() -> TrustState:
     return initial(root)
 
 
+@unaudited("reads only")
 def current() -> TrustState:
     """The floors the next bundle is judged against, or FloorUnavailableError."""
     row = TrustRecord.objects.filter(pk=1).first()

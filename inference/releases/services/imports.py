@@ -115,6 +115,7 @@ def sweep_imports() -> tuple[int, ...]:
     return tuple(Import.objects.filter(state=Import.State.QUEUED).values_list("pk", flat=True))
 
 
+@unaudited("names a folder, and touches nothing")
 def quarantine_of(import_id: int) -> Path:
     """The folder that belongs to one import and to nothing else."""
     return Path(settings.SITE.quarantine_dir) / f"import-{import_id}"
