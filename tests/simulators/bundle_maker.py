@@ -11,12 +11,18 @@ after `sign()` are what an attacker without keys can do.
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
+import shutil
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from securesystemslib.formats import encode_canonical
 
 from provisioning import bundle
 from provisioning.bundle import pack
@@ -208,3 +214,75 @@ class BundleMaker:
     def write_document(self, name: str, value: Mapping[str, Any] | bytes) -> None:
         data = value if isinstance(value, bytes) else json.dumps(value).encode()
         (self.medium / "metadata" / f"{name}.json").write_bytes(data)
+
+    def alter_catalogue(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change what the catalogue says, with the signatures of both publishers: their keys, another hand."""
+        signed = self.document("targets")["signed"]
+        change(signed)
+        self.write_document("targets", signed_by(self.publishers, signed))
+        self.rebind()
+
+    def rebind(self) -> None:
+        """New snapshot and timestamp, well signed, over `targets.json` as it lies there now."""
+        for name, below in (("snapshot", "targets"), ("timestamp", "snapshot")):
+            data = (self.medium / "metadata" / f"{below}.json").read_bytes()
+            version = json.loads(data)["signed"]["version"]
+            signed = self.document(name)["signed"]
+            signed["version"] += 1
+            described = {"version": version, "length": len(data), "hashes": {"sha256": hashlib.sha256(data).hexdigest()}}
+            signed["meta"] = {f"{below}.json": described}
+            self.write_document(name, signed_by(self.publishers[:1], signed))
+
+    def write_next_root(
+        self, change: Callable[[dict[str, Any]], None], *, by: Iterable[Publisher], name: str = "2.root"
+    ) -> None:
+        """A root after the first, altered by `change` and signed by whom the test says."""
+        signed = copy.deepcopy(self.document("1.root")["signed"])
+        signed["version"] = 2
+        change(signed)
+        self.write_document(name, signed_by(by, signed))
+
+    def rotate_root(self, *, signed_by_old: bool, signed_by_new: bool) -> list[Publisher]:
+        """Root 2 hands every role to two new people; returns them."""
+        fresh = [Publisher.generate(f"new-{number}") for number in range(2)]
+        signers = [*(self.publishers if signed_by_old else []), *(fresh if signed_by_new else [])]
+        self.write_next_root(lambda root: hand_over(root, ("root", "targets", "snapshot", "timestamp"), fresh), by=signers)
+        return fresh
+
+    def hand_targets_to_others(self, *, keep_old_in_timestamp: bool) -> None:
+        """Root 2 takes `targets` from the people who signed the catalogue on this medium."""
+        if not keep_old_in_timestamp:
+            self.rotate_root(signed_by_old=True, signed_by_new=True)
+            return
+        fresh = [Publisher.generate(f"new-{number}") for number in range(2)]
+        self.write_next_root(lambda root: hand_over(root, ("targets",), fresh), by=self.publishers)
+
+    def remember(self, name: str, version: int) -> None:
+        """Let the appliance have received another bundle before."""
+        self.trust = replace(self.trust, bundle_versions=dict(self.trust.bundle_versions) | {name: version})
+
+    def snapshot_of_medium(self) -> Path:
+        kept = self.folder / "kept"
+        shutil.copytree(self.medium, kept, dirs_exist_ok=True)
+        return kept
+
+    def restore_medium(self, kept: Path) -> None:
+        shutil.rmtree(self.medium)
+        shutil.copytree(kept, self.medium)
+
+
+def signed_by(publishers: Iterable[Publisher], signed: Mapping[str, Any]) -> dict[str, Any]:
+    """A TUF document around `signed`, whatever it says, with genuine signatures."""
+    payload = encode_canonical(dict(signed)).encode()
+    signatures = [{"keyid": p.key.keyid, "sig": p.private.sign(payload).hex()} for p in publishers]
+    return {"signatures": signatures, "signed": dict(signed)}
+
+
+def hand_over(root: dict[str, Any], roles: Iterable[str], people: Iterable[Publisher]) -> None:
+    """Give roles of a root to other people; keys nobody uses any more are dropped."""
+    for publisher in people:
+        root["keys"][publisher.key.keyid] = publisher.key.to_dict()
+    for role in roles:
+        root["roles"][role]["keyids"] = [publisher.key.keyid for publisher in people]
+    used = {key for role in root["roles"].values() for key in role["keyids"]}
+    root["keys"] = {key: value for key, value in root["keys"].items() if key in used}
