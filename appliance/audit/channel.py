@@ -112,18 +112,19 @@ class Channel:
                     await copy.write(chain.copy_bytes(rows))
         except (psycopg.Error, OSError, TimeoutError) as error:
             log.warning("audit_write_failed", extra={"error_type": type(error).__name__, "rows": len(batch)})
-            await self._recover(batch, first)
+            # A number that is taken was taken by somebody else: nothing of this batch is in the log.
+            await self._recover(batch, first, perhaps=not isinstance(error, psycopg.errors.UniqueViolation))
             return
         self._seq += len(batch)
         for i, waiting in enumerate(batch):
             if not waiting.done.done():
                 waiting.done.set_result(Position(self._shard, first + i))
 
-    async def _recover(self, batch: list[_Waiting], first: int) -> None:
-        """After a failed write: learn from the old shard what was committed; the rest is refused or kept."""
+    async def _recover(self, batch: list[_Waiting], first: int, *, perhaps: bool) -> None:
+        """After a failed write: learn from the old shard what was committed, if any may be; the rest is refused or kept."""
         old_shard = self._shard
         await self._drop()
-        committed = await self._committed(old_shard) if await self._reconnect() else 0
+        committed = await self._committed(old_shard) if await self._reconnect() and perhaps else 0
         kept: list[_Waiting] = []
         for i, waiting in enumerate(batch):
             if waiting.done.done():

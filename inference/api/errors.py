@@ -7,7 +7,7 @@ not in the table is a bug of ours, and is a 500 that says nothing.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from appliance.audit.errors import AuditUnavailableError
@@ -85,11 +85,12 @@ _RETRY_AFTER_S = {"audit_unavailable": 2, "database_unavailable": 2, "engine_una
 class BadRequestError(Exception):
     """The message or its body is not one we take. Decided here, at the door."""
 
-    def __init__(self, code: str, message: str, *, param: str | None = None) -> None:
+    def __init__(self, code: str, message: str, *, param: str | None = None, allow: str = "") -> None:
         super().__init__(code)
         self.code = code
         self.message = message
         self.param = param
+        self.allow = allow
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class Refusal:
     message: str
     param: str | None = None
     retry_after_s: int | None = None
+    allow: str = ""
 
     def body(self, request_id: str) -> dict[str, Any]:
         """OpenAI's error object, with the request's id."""
@@ -119,7 +121,9 @@ class Refusal:
 def refusal(error: Exception) -> Refusal:
     """What to answer for an exception of any of our families; a 500 that says nothing for anything else."""
     match error:
-        case BadRequestError() | PolicyRefusal():
+        case BadRequestError():
+            return replace(_row(error.code, error.message, param=error.param), allow=error.allow)
+        case PolicyRefusal():
             return _row(error.code, error.message, param=error.param)
         case AdmissionError():
             return _row(error.code, error.message, retry_after_s=error.retry_after_s)

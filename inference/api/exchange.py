@@ -103,6 +103,8 @@ class Exchange:
     async def refuse(self, refusal: Refusal) -> None:
         """A refusal in OpenAI's shape."""
         headers = {}
+        if refusal.allow:
+            headers["allow"] = refusal.allow
         if refusal.retry_after_s is not None:
             headers["retry-after"] = str(refusal.retry_after_s)
         if refusal.status == 401:

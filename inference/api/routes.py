@@ -48,14 +48,6 @@ class Route:
     argument: str = ""
 
 
-class WrongMethodError(BadRequestError):
-    """The path exists; the method does not."""
-
-    def __init__(self, allowed: set[str]) -> None:
-        super().__init__("method_not_allowed", "that path does not take that method")
-        self.allowed = ", ".join(sorted(allowed))
-
-
 def find(method: str, path: str) -> Route:
     """The route, or not_found or method_not_allowed."""
     allowed = {m for m, p in OPEN if p == path}
@@ -69,5 +61,7 @@ def find(method: str, path: str) -> Route:
             return Route(keyed=handler, argument=match[1] if pattern.groups else "")
         allowed.add(verb)
     if allowed:
-        raise WrongMethodError(allowed)
+        raise BadRequestError(
+            "method_not_allowed", "that path does not take that method", allow=", ".join(sorted(allowed))
+        )
     raise BadRequestError("not_found", "there is nothing at that path")

@@ -17,7 +17,7 @@ from appliance.audit.actions import Action
 from appliance.audit.channel import Channel
 from appliance.audit.checkpoint import Checkpoint
 from appliance.audit.entry import Entry, Position
-from appliance.audit.errors import EntryError, NoteError
+from appliance.audit.errors import AuditUnavailableError, EntryError, NoteError
 from appliance.audit.tree import EMPTY_ROOT, Tree, node
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
@@ -274,3 +274,20 @@ def test_a_search_pages_from_the_newest_and_narrows(log: Log) -> None:
     assert [row.seq for row in (*first, *rest)] == [5, 4, 3, 2, 1]
     assert [row.action for row in selectors.search(selectors.Query(action="act 2"))] == ["act 2"]
     assert selectors.search(selectors.Query(actor="nobody")) == ()
+
+
+def test_a_number_taken_by_somebody_else_is_never_mistaken_for_our_own_record(log: Log) -> None:
+    async def run() -> Position:
+        channel = await Channel.open(conninfo(), writer="test")
+        stolen = chain.copy_bytes([chain.encode(Position(channel._shard, 1), entry("stolen"))])
+        with log.conn.cursor() as cursor, cursor.copy(chain.COPY_IN) as copy:
+            copy.write(stolen)
+        with pytest.raises(AuditUnavailableError):
+            await channel.put(entry("ours"))
+        after = await channel.put(entry("ours again"))
+        await channel.close()
+        return after
+
+    position = asyncio.run(run())
+    rows = log.conn.execute("SELECT action FROM audit_record WHERE shard = %s", [position.shard]).fetchall()
+    assert rows == [("ours again",)]

@@ -80,6 +80,7 @@ class Lan:
     port: int
     log: Path
     engine: EngineStandIn
+    client: str = ""
     key: str = ""
 
     @property

@@ -1,16 +1,21 @@
-"""The API's process for this folder, and a fresh LAN for each test."""
+"""The API's process for this folder, one LAN for each file, and a new client on it for each test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.management import call_command
+from pytest_django.plugin import DjangoDbBlocker
 
 from tests.simulators import lan as lans
 from tests.simulators.engine import EngineStandIn
 from tests.waiting import until
+
+numbers = count(1)
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +29,24 @@ def api_port(django_db_setup: None, redis_server: object, api_log: Path) -> Iter
         yield port
 
 
+@pytest.fixture(scope="module")
+def released(api_port: int, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """A release serves for the tests of one file; emptying the database after each test would cost a second."""
+    with django_db_blocker.unblock():
+        call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
+        lans.serve_a_release()
+    yield
+    with django_db_blocker.unblock():
+        call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
+
+
+@pytest.fixture
+def db(released: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """In this folder rows are committed: the process under test reads them over its own connections."""
+    with django_db_blocker.unblock():
+        yield
+
+
 @pytest.fixture
 def engine() -> Iterator[EngineStandIn]:
     stand_in = EngineStandIn(settings.SITE.engine_socket("a")).start()
@@ -32,8 +55,8 @@ def engine() -> Iterator[EngineStandIn]:
 
 
 @pytest.fixture
-def lan(transactional_db: None, api_port: int, api_log: Path, engine: EngineStandIn) -> lans.Lan:
-    lans.serve_a_release()
-    found = lans.Lan(api_port, api_log, engine, key=lans.new_key())
+def lan(db: None, api_port: int, api_log: Path, engine: EngineStandIn) -> lans.Lan:
+    name = f"ward-{next(numbers)}"
+    found = lans.Lan(api_port, api_log, engine, client=name, key=lans.new_key(name))
     until(lambda: found.ask("GET", "/v1/models/default").status == 200, 10, "the API knows the key and the release")
     return found

@@ -85,7 +85,7 @@ def test_the_engine_sees_the_minimized_record_and_our_own_priority_and_salt(lan:
 
 
 def test_two_clients_never_share_a_cache_salt_and_one_client_keeps_its_own(lan: Lan) -> None:
-    other = lans.new_key("ward-8", lane="stat")
+    other = lans.new_key("bedside", lane="stat")
     until(lambda: lan.ask("GET", "/v1/models", key=other).status == 200, 10, "the second key is known")
     lan.chat()
     lan.chat()
@@ -140,7 +140,7 @@ def test_a_client_that_leaves_stops_the_engine_and_is_on_record_with_the_tokens_
         if streaming:
             wire.recv(1000)
     until(lambda: lan.engine.seen[0].cut, 2, "the engine was hung up on")
-    (outcome,) = until(lambda: lans.audit_rows("outcome = 'client_gone'"), 5, "the outcome is on record")
+    (outcome,) = until(lambda: lans.audit_rows(f"client = '{lan.client}' AND outcome = 'client_gone'"), 5, "the outcome is on record")
     assert outcome["kind"] == "outcome"
     assert outcome["output_tokens"] < 200
 
@@ -171,10 +171,17 @@ def test_a_full_house_refuses_with_a_time_to_come_back(lan: Lan) -> None:
 def test_no_released_model_is_a_503_and_nothing_is_asked(lan: Lan) -> None:
     from inference.releases.models import Deployment  # noqa: PLC0415
 
+    (serving,) = Deployment.objects.filter(state=Deployment.State.SERVING)
+    before = len(lan.engine.seen)
     Deployment.objects.update(state=Deployment.State.DRAINING, drain_from="2026-01-01T00:00:00Z")
     lans.tell_the_doors()
-    reply = until(lambda: (r := lan.chat()).status == 503 and r, 5, "the API noticed")
-    assert reply.code == "no_model"
-    assert "retry-after" in reply.headers
-    assert lan.ask("GET", "/v1/models").json["data"] == []
-    assert lan.ask("GET", "/v1/status", key="").json["reasons"] == ["no_model"]
+    try:
+        until(lambda: lan.ask("GET", "/v1/models").json["data"] == [], 5, "the API noticed")
+        reply = lan.chat()
+        assert (reply.status, reply.code) == (503, "no_model")
+        assert "retry-after" in reply.headers
+        assert lan.ask("GET", "/v1/status", key="").json["reasons"] == ["no_model"]
+        assert len(lan.engine.seen) == before
+    finally:
+        serving.save()
+        lans.tell_the_doors()
