@@ -44,7 +44,7 @@ class Medium:
     root: int
     _seen: int = field(default=0)
 
-    def documents(self, trusted_version: int, trusted: bytes) -> Documents:
+    def documents(self, trusted_version: int) -> Documents:
         """The metadata, each document read once and bounded by its kind."""
         with _folder(self.root, "metadata") as folder:
             names = {entry.name for entry in self._entries(folder, "metadata")}
@@ -52,12 +52,12 @@ class Medium:
                 if not _METADATA_NAME.fullmatch(name):
                     raise BundleError("file_unlisted", "the metadata folder holds a file that does not belong there")
             versions = sorted(int(name.split(".", 1)[0]) for name in names if name.endswith(".root.json"))
-            if trusted_version in versions and _read(folder, f"{trusted_version}.root.json", SIZE["root"]) != trusted:
-                raise BundleError("root_chain", f"root {trusted_version} on the medium is not the one this box trusts")
             later = [version for version in versions if version > trusted_version]
             if later != list(range(trusted_version + 1, trusted_version + 1 + len(later))) or len(later) > MOST_ROOTS:
                 raise BundleError("root_chain", f"the medium has no unbroken chain of roots after {trusted_version}")
+            ours = f"{trusted_version}.root.json"
             return Documents(
+                same_root=_read(folder, ours, SIZE["root"]) if ours in names else b"",
                 roots=tuple(_read(folder, f"{version}.root.json", SIZE["root"]) for version in later),
                 timestamp=_read(folder, "timestamp.json", SIZE["timestamp"]),
                 snapshot=_read(folder, "snapshot.json", SIZE["snapshot"]),

@@ -66,7 +66,7 @@ def _receive(
     if not medium.BUNDLE_NAME.fullmatch(bundle):
         raise BundleError("bad_name", "that is not a bundle's name")
     with medium.opened(medium_root) as source:
-        documents = source.documents(trust.root_version(state.root), state.root)
+        documents = source.documents(trust.root_version(state.root))
         catalogue = trust.verify(documents, trust=state, now=now)
         files = _listed(catalogue, bundle)
         source.check_tree(bundle, files)

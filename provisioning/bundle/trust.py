@@ -74,12 +74,16 @@ class TrustState:
 
 @dataclass(frozen=True)
 class Documents:
-    """The metadata found on a medium, as bytes; `roots` are the ones after our own, in order."""
+    """The metadata found on a medium, as bytes; `roots` are the ones after our own, in order.
+
+    `same_root` is the medium's root of our own version, where it has one.
+    """
 
     roots: tuple[bytes, ...]
     timestamp: bytes
     snapshot: bytes
     targets: bytes
+    same_root: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,9 @@ def verify(documents: Documents, *, trust: TrustState, now: datetime) -> Catalog
     """Client workflow 5.3 to 5.6: what the medium lists, if we may believe it; the state to keep when all ends well."""
     reference = max(trust.time_floor, now)
     past = _trusted_root(trust.root)
+    # More signatures under the same words are welcome; other words under the same number are not.
+    if documents.same_root and _root(documents.same_root).signed != past.signed:
+        raise BundleError("root_chain", f"root {past.signed.version} on the medium is not the one this box trusts")
     root, root_bytes = _walk_root_chain(past, trust.root, documents.roots)
     # 5.3.10: only the last root of the chain has to be current.
     if root.signed.is_expired(reference):

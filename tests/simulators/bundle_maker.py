@@ -191,11 +191,12 @@ class BundleMaker:
         cancelled: Callable[[], bool] = lambda: False,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
         keep: bool = False,
+        bundle_name: str = NAME,
     ) -> bundle.Received:
         """What the appliance answers; `keep` lets it remember, as it does after an import."""
         received = bundle.receive(
             self.medium,
-            bundle=NAME,
+            bundle=bundle_name,
             quarantine=self.quarantine,
             trust=self.trust,
             now=now,
@@ -273,7 +274,7 @@ class BundleMaker:
 
 def signed_by(publishers: Iterable[Publisher], signed: Mapping[str, Any]) -> dict[str, Any]:
     """A TUF document around `signed`, whatever it says, with genuine signatures."""
-    payload = encode_canonical(dict(signed)).encode()
+    payload = str(encode_canonical(dict(signed))).encode()
     signatures = [{"keyid": p.key.keyid, "sig": p.private.sign(payload).hex()} for p in publishers]
     return {"signatures": signatures, "signed": dict(signed)}
 
