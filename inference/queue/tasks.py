@@ -92,6 +92,17 @@ class Bench:
         )
         return cls(name=name, runner=asyncio.Runner(), rows=rows, house=house)
 
+    def close(self) -> None:
+        """Let go of everything; the next job makes a new one."""
+        self.runner.run(self._let_go())
+        self.runner.close()
+        self.rows.close()
+        type(self)._here = None  # noqa: SLF001 - our own
+
+    async def _let_go(self) -> None:
+        await self.house.engine.close()
+        await self.house.standing.close()
+
     async def attempt(self, ref: str) -> None:
         """Claim, answer, and leave the job where the outcome says."""
         try:

@@ -1,50 +1,65 @@
-"""Register a clinical application and give it a key: the same services as the console, from the command line."""
+"""Register a clinical application from JSON on stdin, and print its first key: once, and nothing else.
+
+{"name": ..., "title": ..., "owner": ..., "tasks": [...], "purposes": [...], "lane": ..., "phi": true}
+
+A client that is already here with the same rights gets another key; with other rights it is refused.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from appliance.accounts import selectors as accounts
-from appliance.accounts.permissions import Permission
+from inference.clients import selectors
 from inference.clients import services as clients
-from inference.clients.errors import ClientRefusedError
+from inference.clients.errors import ClientError, ClientNotFoundError
 
-FIELDS = {"name": str, "title": str, "owner": str, "tasks": list, "purposes": list, "lane": str, "phi": bool}
+_FIELDS = {"name": str, "title": str, "owner": str, "tasks": list, "purposes": list, "lane": str, "phi": bool}
 
 
 class Command(BaseCommand):
-    """`manage.py create_client --actor erin < client.json`: name, title, owner, tasks, purposes, lane, phi."""
+    """`manage.py create_client --actor erin < ward-7.json`."""
 
-    help = "Register a client from a JSON object on standard input; prints its key, once."
+    help = "Register a client from JSON on stdin and print its first key, once."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--actor", required=True, help="the member of staff who registers it")
+        parser.add_argument("--actor", required=True, help="who answers for this")
+        parser.add_argument("--days", type=int, default=365, help="how long the key lives")
 
-    def handle(self, *args: Any, actor: str, **options: Any) -> None:
-        if Permission.CLIENT_MANAGE not in accounts.permissions_of(actor):
-            raise CommandError("--actor names nobody who may manage clients")
-        wanted = _read()
+    def handle(self, *args: Any, **options: Any) -> None:
+        wanted, actor = _wanted(sys.stdin.read(65_536)), options["actor"]
         try:
-            clients.create_client(actor=actor, **wanted)
-            issued = clients.issue_key(actor=actor, client=wanted["name"])
-        except ClientRefusedError as error:
-            raise CommandError(f"{error.code}: {error}") from error
-        self.stderr.write(f"{issued.client}: key {issued.prefix} until {issued.expires:%Y-%m-%d}; it is shown only now")
-        self.stdout.write(issued.plaintext)
+            if not _same_is_here(wanted):
+                clients.create_client(actor=actor, **wanted)
+            key = clients.issue_key(actor=actor, client=wanted["name"], life=timedelta(days=options["days"]))
+        except ClientError as error:
+            raise CommandError(f"{error.code}: {error.message}") from error
+        self.stdout.write(key.plaintext)
 
 
-def _read() -> dict[str, Any]:
+def _wanted(text: str) -> dict[str, Any]:
     try:
-        value = json.load(sys.stdin)
+        wanted = json.loads(text)
     except ValueError as error:
-        raise CommandError("standard input is not JSON") from error
-    if not isinstance(value, dict) or set(value) != set(FIELDS):
-        raise CommandError(f"standard input must be an object with exactly: {', '.join(FIELDS)}")
-    for name, kind in FIELDS.items():
-        if type(value[name]) is not kind:
-            raise CommandError(f"{name} must be a {kind.__name__}")
-    return value
+        raise CommandError("stdin must hold one JSON object") from error
+    if not isinstance(wanted, dict) or wanted.keys() != _FIELDS.keys():
+        raise CommandError(f"the object has exactly these fields: {', '.join(_FIELDS)}")
+    for name, kind in _FIELDS.items():
+        if not isinstance(wanted[name], kind):
+            raise CommandError(f"{name} must be {kind.__name__}")
+    return wanted
+
+
+def _same_is_here(wanted: dict[str, Any]) -> bool:
+    try:
+        here = selectors.client(wanted["name"])
+    except ClientNotFoundError:
+        return False
+    grants = (sorted(here.tasks), sorted(here.purposes), here.lane, here.phi)
+    if grants != (sorted(wanted["tasks"]), sorted(wanted["purposes"]), wanted["lane"], wanted["phi"]):
+        raise CommandError("client_exists: a client by that name is here with other rights; change it in the console")
+    return True
