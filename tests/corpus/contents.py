@@ -111,14 +111,20 @@ each(
     77,
     "tokenizer_regex",
     exponential=_tokenizer(lambda t: t["pre_tokenizer"].update(pattern={"Regex": "(a+)+$"})),
-    in_a_normalizer=_tokenizer(lambda t: t.update(normalizer={"type": "Replace", "pattern": {"Regex": "(x|x)*y"}, "content": ""})),
-    in_a_sequence=_tokenizer(lambda t: t.update(pre_tokenizer={"type": "Sequence", "pretokenizers": [{"pattern": {"Regex": r"(.*)\1"}}]})),
+    in_a_normalizer=_tokenizer(
+        lambda t: t.update(normalizer={"type": "Replace", "pattern": {"Regex": "(x|x)*y"}, "content": ""})
+    ),
+    in_a_sequence=_tokenizer(
+        lambda t: t.update(pre_tokenizer={"type": "Sequence", "pretokenizers": [{"pattern": {"Regex": r"(.*)\1"}}]})
+    ),
 )
 each(
     79,
     "template_ambiguous",
     in_tokenizer_config=_file("tokenizer_config.json", json.dumps({"chat_template": TEMPLATE}).encode()),
-    list_in_tokenizer_config=_file("tokenizer_config.json", json.dumps({"chat_template": [{"name": "default"}]}).encode()),
+    list_in_tokenizer_config=_file(
+        "tokenizer_config.json", json.dumps({"chat_template": [{"name": "default"}]}).encode()
+    ),
     additional=_file("additional_chat_templates/tool_use.jinja", TEMPLATE.encode()),
     old_name=_file("chat_template.json", b"{}"),
 )
@@ -147,7 +153,9 @@ each(
 each(
     83,
     "template_golden",
-    drops_the_system=_template("{% for m in messages %}{% if m.role != 'system' %}{{ m.role }}{{ m.content }}{% endif %}{% endfor %}"),
+    drops_the_system=_template(
+        "{% for m in messages %}{% if m.role != 'system' %}{{ m.role }}{{ m.content }}{% endif %}{% endfor %}"
+    ),
     reorders=_template("{% for m in messages|reverse %}{{ m.role }}{{ m.content }}{% endfor %}"),
     repeats=_template("{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}"),
     only_the_last=_template("{{ messages[-1].content }}"),

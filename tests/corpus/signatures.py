@@ -43,7 +43,9 @@ def _manifest_bytes(maker: BundleMaker, data: bytes) -> None:
 
 
 def _number(text: bytes) -> Spoil:
-    return lambda maker: _manifest_bytes(maker, json.dumps(maker.manifest).encode().replace(b'"version": 7', b'"version": ' + text))
+    return lambda maker: _manifest_bytes(
+        maker, json.dumps(maker.manifest).encode().replace(b'"version": 7', b'"version": ' + text)
+    )
 
 
 each(
@@ -125,7 +127,13 @@ each(
     negative=_resigned_targets(_target({"length": -1, "hashes": {"sha256": "0" * 64}})),
     empty_weights=lambda maker: _file(maker, "model.safetensors", b""),
 )
-each(9, "bad_name", dots_in_the_catalogue=_resigned_targets(lambda s: s["targets"].update({"demo/../x": s["targets"]["demo/config.json"]})))
+each(
+    9,
+    "bad_name",
+    dots_in_the_catalogue=_resigned_targets(
+        lambda s: s["targets"].update({"demo/../x": s["targets"]["demo/config.json"]})
+    ),
+)
 
 
 def _manifest(maker: BundleMaker, **fields: Any) -> None:
@@ -289,7 +297,9 @@ def root_one_again_in_the_place_of_two(maker: BundleMaker) -> None:
 
 @bad(39, "root_chain")
 def root_one_with_other_content(maker: BundleMaker) -> None:
-    maker.write_next_root(lambda root: root.update(version=1, expires="2036-01-01T00:00:00Z"), by=maker.publishers, name="1.root")
+    maker.write_next_root(
+        lambda root: root.update(version=1, expires="2036-01-01T00:00:00Z"), by=maker.publishers, name="1.root"
+    )
 
 
 @bad(39, "root_chain")
@@ -306,4 +316,3 @@ def _small_order(root: dict[str, Any]) -> None:
 
 
 each(36, "trust_store_invalid", all_zero_key_in_root_two=lambda maker: _next_root(maker, _small_order))
-

@@ -110,7 +110,11 @@ each(
     gap=_entry(lambda entries: entries[NORM].update(data_offsets=[START + 4, END + 4]), extra=1),
     overlap=_entry(lambda entries: entries[NORM].update(data_offsets=[START - 4, END - 4])),
     bytes_after_the_last=_entry(lambda _: None, extra=1),
-    a_hundred_thousand_empty=_entry(lambda entries: entries.update({f"t{n}": {"dtype": "F32", "shape": [0], "data_offsets": [END, END]} for n in range(100_001)})),
+    a_hundred_thousand_empty=_entry(
+        lambda entries: entries.update(
+            {f"t{n}": {"dtype": "F32", "shape": [0], "data_offsets": [END, END]} for n in range(100_001)}
+        )
+    ),
 )
 each(
     64,
@@ -140,7 +144,9 @@ each(
     tensor_missing=_entry(lambda entries: entries.update({"spare": entries.pop(NORM)})),
     vocabulary_of_another_size=lambda maker: _config(maker, vocab_size=64),
     head_not_tied=lambda maker: _config(maker, tie_word_embeddings=False),
-    one_tensor_more=_added("model.extra.weight", {"dtype": "F32", "shape": [1], "data_offsets": [END, END + 4]}, extra=1),
+    one_tensor_more=_added(
+        "model.extra.weight", {"dtype": "F32", "shape": [1], "data_offsets": [END, END + 4]}, extra=1
+    ),
 )
 
 

@@ -230,7 +230,11 @@ class BundleMaker:
             version = json.loads(data)["signed"]["version"]
             signed = self.document(name)["signed"]
             signed["version"] += 1
-            described = {"version": version, "length": len(data), "hashes": {"sha256": hashlib.sha256(data).hexdigest()}}
+            described = {
+                "version": version,
+                "length": len(data),
+                "hashes": {"sha256": hashlib.sha256(data).hexdigest()},
+            }
             signed["meta"] = {f"{below}.json": described}
             self.write_document(name, signed_by(self.publishers[:1], signed))
 
@@ -247,7 +251,9 @@ class BundleMaker:
         """Root 2 hands every role to two new people; returns them."""
         fresh = [Publisher.generate(f"new-{number}") for number in range(2)]
         signers = [*(self.publishers if signed_by_old else []), *(fresh if signed_by_new else [])]
-        self.write_next_root(lambda root: hand_over(root, ("root", "targets", "snapshot", "timestamp"), fresh), by=signers)
+        self.write_next_root(
+            lambda root: hand_over(root, ("root", "targets", "snapshot", "timestamp"), fresh), by=signers
+        )
         return fresh
 
     def hand_targets_to_others(self, *, keep_old_in_timestamp: bool) -> None:

@@ -140,7 +140,9 @@ def test_a_client_that_leaves_stops_the_engine_and_is_on_record_with_the_tokens_
         if streaming:
             wire.recv(1000)
     until(lambda: lan.engine.seen[0].cut, 2, "the engine was hung up on")
-    (outcome,) = until(lambda: lans.audit_rows(f"client = '{lan.client}' AND outcome = 'client_gone'"), 5, "the outcome is on record")
+    (outcome,) = until(
+        lambda: lans.audit_rows(f"client = '{lan.client}' AND outcome = 'client_gone'"), 5, "the outcome is on record"
+    )
     assert outcome["kind"] == "outcome"
     assert outcome["output_tokens"] < 200
 

@@ -107,7 +107,9 @@ def test_another_method_is_not_allowed_and_says_which_is(lan: Lan, method: str, 
     assert not [name for name in reply.headers if name.startswith("access-control")]
 
 
-@pytest.mark.parametrize("host", ["evil.example", "a/?x=", "localhost.", "LOCALHOST", "127.0.0.1:0x50", "[::1]", "", "x" * 4000])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "a/?x=", "localhost.", "LOCALHOST", "127.0.0.1:0x50", "[::1]", "", "x" * 4000]
+)
 def test_a_host_that_is_not_ours_is_refused(lan: Lan, host: str) -> None:
     answer = raw(lan, f"GET /v1/status HTTP/1.1\r\nHost: {host}\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400")
@@ -120,7 +122,8 @@ def test_no_host_or_two_are_refused(lan: Lan) -> None:
 
 
 @pytest.mark.parametrize(
-    "media", ["", "text/plain", "multipart/form-data; boundary=x", "application/json; charset=utf-16", "application/jsonx"]
+    "media",
+    ["", "text/plain", "multipart/form-data; boundary=x", "application/json; charset=utf-16", "application/jsonx"],
 )
 def test_a_body_that_does_not_call_itself_json_is_refused(lan: Lan, media: str) -> None:
     reply = lan.ask("POST", CHAT, json.dumps(lans.chat_body()).encode(), headers={"Content-Type": media})

@@ -249,7 +249,9 @@ def test_nothing_of_a_record_is_in_the_job_row_or_the_log(rights: Rights, bench:
     assert done["result"]
     for stored in (row, done, *lans.audit_rows()):
         assert CANARY.encode() not in repr(stored).encode()
-        assert CANARY.split()[0].encode() not in b"".join(bytes(v) for v in stored.values() if isinstance(v, memoryview))
+        assert CANARY.split()[0].encode() not in b"".join(
+            bytes(v) for v in stored.values() if isinstance(v, memoryview)
+        )
 
 
 def test_a_sealed_payload_cannot_be_moved_to_another_job(rights: Rights) -> None:
@@ -262,7 +264,9 @@ def test_a_sealed_payload_cannot_be_moved_to_another_job(rights: Rights) -> None
 
 
 def test_numbers_keep_their_spelling_in_the_queue(rights: Rights, bench: Bench, engine: EngineStandIn) -> None:
-    ref = submit(rights, record={"age": 71, "lab_values": {"inr": Decimal("1.20")}}, sampling=Sampling(temperature=0.0)).ref
+    ref = submit(
+        rights, record={"age": 71, "lab_values": {"inr": Decimal("1.20")}}, sampling=Sampling(temperature=0.0)
+    ).ref
     attempt(bench, ref)
     assert engine.seen[0].fields["messages"][1]["content"] == '{"age": 71, "lab_values": {"inr": 1.20}}'
     assert engine.seen[0].fields["temperature"] == 0.0
