@@ -45,6 +45,7 @@ class ApproveForm(forms.Form):
     )
     code = forms.CharField(
         label="One-time code",
+        help_text="A fresh one: each code counts once, the one you signed in with too.",
         max_length=64,
         strip=False,
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "class": "code"}),

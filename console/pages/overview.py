@@ -117,7 +117,7 @@ def _sentence(parts: tuple[Part, ...], serving: releases.Serving | None) -> str:
     if failed or degraded:
         worst = (failed or degraded)[0]
         return f"{serving.name} {serving.version} is serving. {worst.label}: {worst.says}"
-    return f"{serving.name} {serving.version} is serving and nothing needs a person."
+    return f"{serving.name} {serving.version} is serving and nothing is wrong that this machine can see."
 
 
 def _serving_part(serving: releases.Serving | None) -> Part:
@@ -132,7 +132,7 @@ def _serving_part(serving: releases.Serving | None) -> Part:
 
 def _alert_part(standing: tuple[Alert, ...]) -> Part:
     if not standing:
-        return Part("Alerts", "well", "None open", "Nothing is wrong that this machine can see.", "alerts")
+        return Part("Alerts", "well", "None open", "No fault stands.", "alerts")
     critical = [alert for alert in standing if alert.severity.value == "critical"]
     first = standing[0]
     return Part("Alerts", "failed" if critical else "degraded", f"{len(standing)} open", f"{first.title}.", "alerts")
@@ -142,7 +142,7 @@ def _gpu_part(sampler: telemetry.Sampler) -> Part:
     if not sampler.alive:
         return Part("GPUs", "unknown", "Not being read", f"{sampler.reason[:1].upper()}{sampler.reason[1:]}.", "gpus")
     if sampler.expected == 0 and sampler.present == 0:
-        return Part("GPUs", "well", "None expected", "The engine runs on the processor.", "gpus")
+        return Part("GPUs", "unknown", "None expected", "The engine runs on the processor.", "gpus")
     if sampler.reason or sampler.present < sampler.expected:
         says = f"{sampler.present} of {sampler.expected} expected cards can be read."
         return Part("GPUs", "failed", "Missing", says, "gpus")

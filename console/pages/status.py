@@ -6,6 +6,7 @@ Three sentences from the live configuration (REQUIREMENTS.md S2-2, C5). What is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -17,6 +18,7 @@ from appliance.accounts import selectors as accounts
 from appliance.accounts.permissions import Permission
 from console import access
 from inference.clients import selectors as clients
+from inference.queue import rules
 from inference.releases import selectors as releases
 
 
@@ -56,7 +58,8 @@ def answers() -> tuple[Answer, ...]:
             "Where does data travel?",
             "From the clinical app to this machine and back, on the hospital's own network.",
             "This edition holds no connection to an outside provider. Prompts and answers are not kept: "
-            "the log holds keyed fingerprints and counts. Queued work is kept encrypted until it is done.",
+            "the log holds keyed fingerprints and counts. Queued work and its answer are kept encrypted, at most "
+            f"{rules.RESULT_LIFE // timedelta(hours=1)} hours after it is done.",
         ),
         Answer(
             "Who has access?",

@@ -59,7 +59,7 @@ def test_a_serving_engine_that_does_not_answer_is_not_called_well(stage: Stage, 
     )
     page = text(door("alice").get("/"))
     assert "The engine ended." in page
-    assert "nothing needs a person" not in page
+    assert "nothing is wrong" not in page
 
 
 def test_what_nobody_measures_is_unknown_and_never_well(door: Enter) -> None:

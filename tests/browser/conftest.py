@@ -1,0 +1,117 @@
+"""A real Chromium on the whole box, and people in front of it. Whatever a page complains about fails its test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+
+from provisioning.evaluation.site_file import REPOSITORY
+from tests.box import Box
+
+SCREENSHOTS = REPOSITORY / "var" / "screenshots"
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After the flows: these leave a newer version serving, and the flows begin with the first."""
+    items.sort(key=lambda item: item.path.is_relative_to(HERE))
+
+
+@dataclass
+class Visitor:
+    """Somebody with a browser of their own."""
+
+    box: Box
+    name: str
+    context: BrowserContext
+    page: Page
+    problems: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> Page:
+        self.page.goto(self.box.console_url + path)
+        return self.page
+
+    def sign_in(self) -> Visitor:
+        """Both steps, as a person does them."""
+        page = self.open("/sign-in")
+        page.get_by_label("Name").fill(self.name)
+        page.get_by_label("Password").fill(self.box.person(self.name).password)
+        page.get_by_role("button", name="Continue").click()
+        page.get_by_label("Code").fill(self.box.code(self.name))
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("heading", name="Overview").wait_for()
+        return self
+
+    def approve(self, change_id: int) -> None:
+        """Sign a change with both factors again."""
+        page = self.open(f"/changes/{change_id}")
+        page.get_by_label("Your password").fill(self.box.person(self.name).password)
+        page.get_by_label("One-time code").fill(self.box.code(self.name))
+        page.get_by_role("button", name=f"Approve change {change_id}").click()
+        page.get_by_text(f"You have signed change {change_id}.").wait_for()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def sessions() -> dict[str, Any]:
+    """Who signed in once, so that a one-time code is not spent on every test."""
+    return {}
+
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture
+def visit(box: Box, chromium: Browser, sessions: dict[str, Any]) -> Iterator[Visit]:
+    """`visit("alice")`: alice with a browser, signed in; `visit("")`: a stranger."""
+    visitors: list[Visitor] = []
+
+    def come(name: str, **context: Any) -> Visitor:
+        kept = {"storage_state": sessions[name]} if name in sessions else {}
+        opened = chromium.new_context(**kept, **context)
+        opened.set_default_timeout(15_000)
+        visitor = Visitor(box, name, opened, opened.new_page())
+        visitors.append(visitor)
+        watch(visitor)
+        if name and not kept:
+            visitor.sign_in()
+            sessions[name] = opened.storage_state()
+        return visitor
+
+    yield come
+    problems = [f"{visitor.name or 'a stranger'}: {problem}" for visitor in visitors for problem in visitor.problems]
+    for visitor in visitors:
+        visitor.context.close()
+    assert problems == []
+
+
+def watch(visitor: Visitor) -> None:
+    """Note what a page must never do: complain, break, or speak to anybody but the box."""
+
+    def asked(request: Request) -> None:
+        if not request.url.startswith((visitor.box.console_url + "/", "data:,")):
+            visitor.problems.append(f"asked another host: {request.url}")
+
+    page = visitor.page
+    page.on("console", lambda message: message.type in {"error", "warning"} and visitor.problems.append(message.text))
+    page.on("pageerror", lambda error: visitor.problems.append(str(error)))
+    page.on("request", asked)
+    page.on(
+        "response", lambda answer: answer.status >= 500 and visitor.problems.append(f"{answer.status} {answer.url}")
+    )
