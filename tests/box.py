@@ -6,6 +6,7 @@ It is `make up` itself, run as a program: what these tests see is what a person 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,14 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 from provisioning import site_config
-from provisioning.evaluation import people, stack, supervisor
+from provisioning.evaluation import people, request, stack, supervisor
 from provisioning.evaluation.servers import die_with_parent
 from provisioning.evaluation.site_file import REPOSITORY, Layout
+from tests.simulators.evaluation_publisher import EvaluationPublisher
 from tests.waiting import until
 
+LAST_LOGS = REPOSITORY / "var" / "last-box-logs"
 START_S = 420
 RESTART_S = 60
 TOTP_STEPS_AROUND = 1  # a code of the neighbouring half minutes is good too
@@ -44,6 +48,7 @@ class Box:
 
     layout: Layout
     process: subprocess.Popen[bytes]
+    publisher: EvaluationPublisher
     site: site_config.Site = field(init=False)
     summary: dict[str, Any] = field(init=False)
     _last_code: dict[str, int] = field(default_factory=dict)
@@ -53,9 +58,19 @@ class Box:
         """Start it and return at once; `wait` says when it serves."""
         shutil.rmtree(base, ignore_errors=True)
         base.mkdir(parents=True)
-        layout = Layout(base, console_port=_free_port(), api_port=_free_port())
+        # The evaluation bundle under a publisher of our own, so that a test can sign the next version.
+        publisher = EvaluationPublisher(base / "publisher")
+        layout = Layout(
+            base,
+            media=publisher.media,
+            trust_root=publisher.trust_root,
+            console_port=_free_port(),
+            api_port=_free_port(),
+        )
         environment = {
             **os.environ,
+            "MEDIA": str(layout.media),
+            "TRUST_ROOT": str(layout.trust_root),
             "CONSOLE_PORT": str(layout.console_port),
             "API_PORT": str(layout.api_port),
             "ONCE": "",
@@ -70,7 +85,7 @@ class Box:
                 stderr=log,
                 preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - pytest's main thread
             )
-        return cls(layout, process)
+        return cls(layout, process, publisher)
 
     def wait(self) -> None:
         """Until the first answer was given and its audit trail verified."""
@@ -81,7 +96,10 @@ class Box:
                 raise AssertionError(f"the box did not start:\n{self.log()}")
             return path.exists()
 
-        until(served, START_S, f"the box serves; so far:\n{self.log()}")
+        try:
+            until(served, START_S, "the box serves")
+        except AssertionError:
+            raise AssertionError(f"the box did not serve within {START_S} s:\n{self.log()}") from None
         self.summary = json.loads(path.read_text(encoding="utf-8"))
         if not self.summary["ok"]:
             raise AssertionError(f"the box did not start: {self.summary['error']}\n{self.log()}")
@@ -95,6 +113,10 @@ class Box:
             self.process.kill()
             self.process.wait()
         supervisor.clean_up(self.layout.base)
+        # The run's directory goes; what it said stays for whoever wonders why something failed.
+        shutil.rmtree(LAST_LOGS, ignore_errors=True)
+        shutil.copytree(self.layout.logs, LAST_LOGS, ignore_dangling_symlinks=True)
+        shutil.copy(self.layout.base / "up.log", LAST_LOGS)
 
     def log(self, name: str = "") -> str:
         """The end of a process's log, or of `make up`'s own words."""
@@ -147,6 +169,33 @@ class Box:
         with psycopg.connect(conninfo, connect_timeout=5) as connection:
             cursor = connection.execute(query, parameters)
             return cursor.fetchall() if cursor.description else []
+
+    def until_answered(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """One exchange with the LAN API, again while nobody listens there or the answer is 503."""
+
+        def exchange() -> tuple[int, dict[str, Any]] | None:
+            try:
+                answer = request.call(self.site.api, method, path, key=self.api_key, body=body)
+            except OSError:
+                return None
+            return None if answer[0] == 503 else answer
+
+        answer = until(exchange, RESTART_S, f"{method} {path} is answered")
+        if answer is None:
+            raise RuntimeError("until returns only what is true")
+        return answer
+
+    def listening(self) -> set[tuple[str, int]]:
+        """Every TCP address that a process of this box listens on, those in the engine's own network left out."""
+        mine = psutil.Process(self.process.pid).children(recursive=True)
+        here = Path("/proc/self/ns/net").readlink()
+        found: set[tuple[str, int]] = set()
+        for process in mine:
+            with contextlib.suppress(psutil.Error, OSError):
+                if Path(f"/proc/{process.pid}/ns/net").readlink() == here:
+                    connections = process.net_connections(kind="tcp")
+                    found |= {(c.laddr.ip, c.laddr.port) for c in connections if c.status == psutil.CONN_LISTEN}
+        return found
 
     # -- the ways to hurt it -------------------------------------------------------------------------------------------
 
