@@ -324,6 +324,8 @@ def main() -> int:
     """Run the steps, show what came of them, and serve until told to stop."""
     layout = Layout(
         Path(sys.argv[1]).resolve(),
+        media=Path(os.environ.get("MEDIA") or Layout.media),
+        trust_root=Path(os.environ.get("TRUST_ROOT") or Layout.trust_root),
         console_port=int(os.environ.get("CONSOLE_PORT") or 8800),
         api_port=int(os.environ.get("API_PORT") or 8801),
         device=environments.device(),

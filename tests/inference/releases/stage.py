@@ -71,6 +71,11 @@ class Stage:
             self.approve(username, change_id)
         return next(item.id for item in selectors.deployments() if item.change_id == change_id)
 
+    def activate_with(self, people: dict[str, cast.Member], digest: str) -> int:
+        """The same, where the test has made the cast itself."""
+        self._people.update(people)
+        return self.activate(digest)
+
     def state(self, deployment: int) -> str:
         return next(item.state for item in selectors.deployments() if item.id == deployment)
 
