@@ -31,7 +31,7 @@ from provisioning.site_config import Site
 
 POLL_S = 0.25
 RETRY_S = 30.0
-POLITE_S = 20.0
+POLITE_S = 10.0
 LARGEST_LOG = 4 * 1024 * 1024
 _HOME = Path(__file__).resolve().parents[2]
 
@@ -73,7 +73,9 @@ class Keeper:
         engine, self._engine = self._engine, None
         if engine is None:
             return
-        for number, patience in ((cell.POLITE, POLITE_S), (cell.NOW, 5.0), (signal.SIGKILL, 5.0)):
+        # An engine still loading has nothing to finish, and does not listen to SIGTERM yet: it is the first process of its cell.
+        polite = POLITE_S if engine.said.get("state") == "running" else 0.5
+        for number, patience in ((cell.POLITE, polite), (cell.NOW, 5.0), (signal.SIGKILL, 5.0)):
             if engine.process.poll() is None:
                 engine.process.send_signal(number)
                 with contextlib.suppress(subprocess.TimeoutExpired):

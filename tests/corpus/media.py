@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.corpus.case import Spoil, bad, each
@@ -51,7 +52,7 @@ def fifo_named_as_metadata(maker: BundleMaker) -> None:
 @bad(4, "file_not_regular")
 def socket_named_as_weights(maker: BundleMaker) -> None:
     (maker.tree / "model.safetensors").unlink()
-    here = os.getcwd()
+    here = Path.cwd()
     os.chdir(maker.tree)  # a socket's path is short, a test folder's is not
     try:
         with socket.socket(socket.AF_UNIX) as listener:
@@ -76,8 +77,7 @@ def signed_for_more_than_the_disk_holds(maker: BundleMaker) -> None:
 
 def _extra(name: bytes) -> Spoil:
     def spoil(maker: BundleMaker) -> None:
-        with open(os.fsencode(maker.tree) + b"/" + name, "wb"):
-            pass
+        os.close(os.open(os.fsencode(maker.tree) + b"/" + name, os.O_WRONLY | os.O_CREAT))  # a name that is no text
 
     return spoil
 

@@ -41,12 +41,7 @@ def around(body: str) -> bytes:
 
 @pytest.mark.parametrize("body", CONDITIONS)
 def test_a_template_that_message_content_can_steer_is_held_for_a_person(body: str) -> None:
-    try:
-        held = template.check(around(body), [])
-    except BundleError as refused:
-        assert refused.code in {"template_golden", "template_invalid"}  # some of them do not even keep the messages
-    else:
-        assert held
+    assert template.check(around(body), [])
 
 
 @pytest.mark.parametrize("body", PLAIN)
@@ -114,11 +109,9 @@ def test_the_patterns_of_stock_tokenizers_are_accepted(pattern: str) -> None:
         (b"{}{}", "syntax"),
         (b'{"a":1,"a":1}', "duplicate"),
         (b'{"a":{"b":1,"\\u0062":1}}', "duplicate"),
-        (b'["' + b"[" * 100 + b'"]', ""),
         (b"[" * 17 + b"]" * 17, "depth"),
         (b'"' * 100_001, "syntax"),
         (b'"\\ud800"', "syntax"),
-        (b'"\\ud83d\\ude00"', ""),
         (b"1.0", "number"),
         (b"-0", "number"),
         (b"1" * 4000, "number"),
@@ -129,10 +122,12 @@ def test_the_patterns_of_stock_tokenizers_are_accepted(pattern: str) -> None:
         (b" " * 200_001, "size"),
     ],
 )
-def test_a_document_has_one_reading_or_none(data: bytes, kind: str) -> None:
-    try:
+def test_a_document_that_could_be_read_in_two_ways_is_not_read(data: bytes, kind: str) -> None:
+    with pytest.raises(JsonError) as caught:
         loads(data, Limits(size=200_000))
-    except JsonError as error:
-        assert error.kind == kind
-    else:
-        assert kind == ""
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize("data", [b'["' + b"[" * 100 + b'"]', b'"\\ud83d\\ude00"', b'{"a": [1, true, null]}', b" 1 "])
+def test_an_ordinary_document_is_read(data: bytes) -> None:
+    assert loads(data, Limits(size=200_000)) == json.loads(data)

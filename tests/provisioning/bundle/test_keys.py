@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -81,7 +82,7 @@ def test_a_good_key_is_taken_and_its_id_is_the_one_every_tuf_client_computes() -
 def test_a_trusted_root_with_a_small_order_key_stops_everything(tmp_path: object) -> None:
     people = [Publisher.generate("one"), Publisher.generate("two")]
     zero = keys.key_id(bytes(32))
-    root: dict[str, object] = {
+    root: dict[str, Any] = {
         "_type": "root",
         "version": 1,
         "spec_version": "1.0.31",
@@ -92,8 +93,8 @@ def test_a_trusted_root_with_a_small_order_key_stops_everything(tmp_path: object
     }
     hand_over(root, ("root", "targets", "snapshot", "timestamp"), people)
     assert initial(json.dumps(signed_by(people, root)).encode()).targets_version == 0
-    root["keys"][zero] = {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": "00" * 32}}  # type: ignore[index]
-    root["roles"]["targets"]["keyids"].append(zero)  # type: ignore[index]
+    root["keys"][zero] = {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": "00" * 32}}
+    root["roles"]["targets"]["keyids"].append(zero)
     with pytest.raises(BundleError) as caught:
         initial(json.dumps(signed_by(people, root)).encode())
     assert caught.value.code == "trust_store_invalid"

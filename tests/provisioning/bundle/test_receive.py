@@ -6,6 +6,7 @@ import hashlib
 import os
 import resource
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_file_that_grows_while_it_is_copied_is_refused(tmp_path: Path) -> None
 
     def grow(done: int, _total: int) -> None:
         told.append(done)
-        if 2 * copying.BLOCK < done:
+        if done > 2 * copying.BLOCK:
             with in_the_middle.open("ab") as file:
                 file.write(b"more")
 
@@ -87,7 +88,7 @@ def test_a_read_error_on_the_medium_is_said_as_one(tmp_path: Path) -> None:
     folder = os.open(tmp_path, os.O_RDONLY)  # reading a folder fails, as a broken block does
     try:
         fact = FileFact("model.safetensors", os.fstat(folder).st_size, "0" * 64)
-        act = lambda: copying.copy(folder, tmp_path / "x", fact, advance=lambda _: None, cancelled=lambda: False)  # noqa: E731
+        act = partial(copying.copy, folder, tmp_path / "x", fact, advance=lambda _: None, cancelled=lambda: False)
         assert code_of(act) == "media_read_error"
     finally:
         os.close(folder)
@@ -96,7 +97,7 @@ def test_a_read_error_on_the_medium_is_said_as_one(tmp_path: Path) -> None:
 def test_an_import_can_be_cancelled_in_the_middle_and_leaves_nothing(tmp_path: Path) -> None:
     maker = large(BundleMaker(tmp_path))
     told: list[int] = []
-    act = lambda: maker.receive(progress=lambda done, _: told.append(done), cancelled=lambda: len(told) > 3)  # noqa: E731
+    act = partial(maker.receive, progress=lambda done, _: told.append(done), cancelled=lambda: len(told) > 3)
     assert code_of(act) == "cancelled"
     assert not maker.quarantine.exists()
 
@@ -162,8 +163,7 @@ def test_copying_needs_no_more_memory_for_a_larger_file(tmp_path: Path) -> None:
 def test_an_unknown_bundle_and_a_name_that_is_a_path_are_refused(tmp_path: Path) -> None:
     maker = BundleMaker(tmp_path)
     for name, code in (("other", "bundle_unknown"), ("../demo", "bad_name"), ("", "bad_name"), ("Demo", "bad_name")):
-        act = lambda name=name: maker.receive(bundle_name=name)  # noqa: E731
-        assert code_of(act) == code
+        assert code_of(partial(maker.receive, bundle_name=name)) == code
 
 
 def test_a_medium_that_is_gone_is_unreadable(tmp_path: Path) -> None:
