@@ -22,6 +22,8 @@ FILES = (
 )  # fmt: skip
 OPTIONAL = ("generation_config.json", "golden.json", "model_card.json")
 VERSION = 1
+GOLDEN_FORMAT = "isoward-golden-v1"
+LONGEST_ANSWER = 400
 
 _TEXT = {
     "title": "Isoward clinical demonstration model",
@@ -42,6 +44,7 @@ def pack(model: Path, out: Path) -> Path:
         for name in FILES:
             if name not in OPTIONAL or (model / name).is_file():
                 shutil.copyfile(model / name, staging / name)
+        _write_golden(staging / "golden.json")
         text = json.dumps(_manifest(staging), indent=2, sort_keys=True, ensure_ascii=True) + "\n"
         (staging / manifest.NAME).write_text(text, encoding="ascii")
         root = pack_once(staging, out, bundle=NAME)
@@ -61,3 +64,17 @@ def _manifest(staging: Path) -> dict[str, object]:
         "min_appliance_version": "0.1.0",
         **_TEXT,
     }
+
+
+def _write_golden(path: Path) -> None:
+    """The training's golden cases in the form an appliance asks them: what an answer must contain is its facts."""
+    if not path.is_file():
+        return
+    golden = json.loads(path.read_text(encoding="utf-8"))
+    if golden.get("format") == GOLDEN_FORMAT:
+        return
+    cases = [
+        {"task": case["task"], "record": case["record"], "must_contain": case["facts"], "max_tokens": LONGEST_ANSWER}
+        for case in golden["cases"]
+    ]
+    path.write_text(json.dumps({"format": GOLDEN_FORMAT, "cases": cases}, indent=2) + "\n", encoding="utf-8")
