@@ -22,6 +22,7 @@ from inference.engines.engine import Engine, Order
 from inference.engines.errors import EngineError
 from inference.policy import catalog
 from inference.policy import rules as policy
+from inference.policy.errors import PolicyRefusal
 
 GOLDEN = "golden.json"
 FORMAT = "isoward-golden-v1"
@@ -115,7 +116,10 @@ async def _ask(engine: Engine, *, slot: str, model: str, case: Case) -> str:
     task = catalog.TASKS.get(case.task)
     if task is None:
         raise EngineError(f"the golden prompt is for a task this appliance does not know: {case.task}")
-    kept = policy.minimize(case.record, task)
+    try:
+        kept = policy.minimize(case.record, task)
+    except PolicyRefusal as error:
+        raise EngineError(f"the golden prompt is one this appliance refuses: {error.code}") from error
     order = Order(
         slot=slot,
         model=model,
