@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 INTERVAL_S = 0.05
 
 
-def until(predicate: Callable[[], T], seconds: float, what: str) -> T:
+def until(predicate: Callable[[], T | Literal[False] | None], seconds: float, what: str) -> T:
     """Return the predicate's first true value; fail with `what` when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -23,7 +23,7 @@ def until(predicate: Callable[[], T], seconds: float, what: str) -> T:
         time.sleep(INTERVAL_S)
 
 
-async def until_async(predicate: Callable[[], Awaitable[T]], seconds: float, what: str) -> T:
+async def until_async(predicate: Callable[[], Awaitable[T | Literal[False] | None]], seconds: float, what: str) -> T:
     """The same, for tests that run in an event loop."""
     deadline = time.monotonic() + seconds
     while True:

@@ -104,7 +104,7 @@ class Standing:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
-        await asyncio.get_running_loop().run_in_executor(self._reader, lambda: connection.close())
+        await asyncio.get_running_loop().run_in_executor(self._reader, connection.close)
         self._reader.shutdown(wait=False)
 
     async def _keep(self) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from typing import Any
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
+from inference.releases.models import Deployment
 from tests.simulators import lan as lans
 from tests.simulators.engine import HOSTILE
 from tests.simulators.lan import MODEL, RECORD, Lan
@@ -19,11 +22,11 @@ def client(lan: Lan) -> openai.OpenAI:
     return openai.OpenAI(base_url=lan.url, api_key=lan.key, max_retries=0, timeout=20)
 
 
-def messages() -> list[dict[str, str]]:
+def messages() -> list[ChatCompletionMessageParam]:
     return [{"role": "user", "content": json.dumps(RECORD)}]
 
 
-def pair(request_id: str) -> list[dict[str, object]]:
+def pair(request_id: str) -> list[dict[str, Any]]:
     return lans.audit_rows(f"request_id = '{request_id}' AND kind IN ('intent', 'outcome')")
 
 
@@ -33,7 +36,9 @@ def test_the_official_client_gets_an_answer_with_its_receipt(lan: Lan) -> None:
     )
     assert answer.choices[0].message.content == "The patient is well."
     assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
     assert answer.usage.total_tokens == 15
+    assert answer.model_extra is not None
     receipt = answer.model_extra["receipt"]
     assert receipt["release_digest"] == lans.DIGEST
     assert receipt["ai_generated"] is True
@@ -55,7 +60,9 @@ def test_the_official_client_streams_unchanged_with_usage_and_receipt_on_the_las
     chunks = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "The patient is well."
     assert chunks[-1].choices == []
+    assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 4
+    assert chunks[-1].model_extra is not None
     assert chunks[-1].model_extra["receipt"]["task"] == "progress_note"
     assert {chunk.model for chunk in chunks} == {MODEL}
     assert len({chunk.id for chunk in chunks}) == 1
@@ -171,8 +178,6 @@ def test_a_full_house_refuses_with_a_time_to_come_back(lan: Lan) -> None:
 
 
 def test_no_released_model_is_a_503_and_nothing_is_asked(lan: Lan) -> None:
-    from inference.releases.models import Deployment  # noqa: PLC0415
-
     (serving,) = Deployment.objects.filter(state=Deployment.State.SERVING)
     before = len(lan.engine.seen)
     Deployment.objects.update(state=Deployment.State.DRAINING, drain_from="2026-01-01T00:00:00Z")

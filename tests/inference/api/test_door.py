@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from typing import Any
@@ -208,10 +209,8 @@ def raw(lan: Lan, text: str, more: bytes = b"") -> bytes:
     """Bytes on the wire as they are, and everything that comes back within a second of silence."""
     with socket.create_connection(("127.0.0.1", lan.port), timeout=10) as wire:
         found = b""
-        try:
+        with contextlib.suppress(OSError):  # it hung up on us while we were still sending
             wire.sendall(text.encode("latin-1") + more)
-        except OSError:  # it hung up on us while we were still sending
-            pass
         wire.settimeout(1)
         try:
             while part := wire.recv(65_536):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -61,7 +62,7 @@ def watch(here: Site, answers: Answers, monkeypatch: pytest.MonkeyPatch, stage: 
     return Supervisor(here, answers)
 
 
-def order(here: Site, slot: str) -> dict[str, object] | None:
+def order(here: Site, slot: str) -> dict[str, Any] | None:
     file = here.slots_dir / slot / "order.json"
     return json.loads(file.read_text()) if file.exists() else None
 
@@ -108,7 +109,7 @@ def test_an_approved_release_is_ordered_and_serves_when_it_is_proved_well(
     given = order(here, "a")
     assert given is not None
     assert given["deployment"] == deployment
-    assert {item["approver"] for item in given["approvals"]} == {"bob", "carol"}  # type: ignore[attr-defined]
+    assert {item["approver"] for item in given["approvals"]} == {"bob", "carol"}
     assert stage.state(deployment) == "starting"
 
     say(here, "a", "verifying")
@@ -273,7 +274,7 @@ def test_a_flag_changed_by_sql_reaches_the_launcher_as_another_digest(
     after = order(here, "a")
     assert before is not None
     assert after is not None
-    assert before["change"]["digest"] != after["change"]["digest"]  # type: ignore[index]
+    assert before["change"]["digest"] != after["change"]["digest"]
     assert before["approvals"] == after["approvals"]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from appliance.audit.entry import Entry, now_us
+from appliance.keyring.errors import SealBrokenError
 from inference.clients import services as clients
 from inference.policy.errors import PolicyRefusal
 from inference.policy.rules import Ask, Decimal, Rights, Sampling
@@ -184,8 +188,6 @@ def test_the_same_idempotency_key_is_one_job_and_another_body_is_a_conflict(righ
 
 
 def test_idempotency_keys_of_two_clients_are_apart(rights: Rights) -> None:
-    from dataclasses import replace  # noqa: PLC0415
-
     other = replace(rights, client="ward-8")
     assert submit(rights, "key-1").ref != submit(other, "key-1").ref
 
@@ -217,8 +219,6 @@ def test_a_running_job_is_cancelled_within_a_renewal_and_the_engine_is_hung_up_o
     ref = submit(rights).ref
 
     async def run() -> None:
-        import asyncio  # noqa: PLC0415
-
         working = asyncio.create_task(bench.attempt(ref))
         while not engine.seen:  # noqa: ASYNC110 - the stand-in lives in another thread
             await asyncio.sleep(0.02)
@@ -249,14 +249,12 @@ def test_nothing_of_a_record_is_in_the_job_row_or_the_log(rights: Rights, bench:
     assert done["result"]
     for stored in (row, done, *lans.audit_rows()):
         assert CANARY.encode() not in repr(stored).encode()
-        assert CANARY.split()[0].encode() not in b"".join(
+        assert CANARY.split(maxsplit=1)[0].encode() not in b"".join(
             bytes(v) for v in stored.values() if isinstance(v, memoryview)
         )
 
 
 def test_a_sealed_payload_cannot_be_moved_to_another_job(rights: Rights) -> None:
-    from appliance.keyring.errors import SealBrokenError  # noqa: PLC0415
-
     one, two = submit(rights).ref, submit(rights).ref
     Job.objects.filter(ref=two).update(payload=Job.objects.get(ref=one).payload)
     with pytest.raises(SealBrokenError):
@@ -291,8 +289,6 @@ def open_attempt(claim: services.Claim, actor: str) -> Any:
 
 
 def entry(claim: services.Claim, *, kind: str, outcome: str) -> Any:
-    from appliance.audit.entry import Entry, now_us  # noqa: PLC0415
-
     return Entry(
         at_us=now_us(), kind=kind, action="inference.requested", actor="ward-7", outcome=outcome,
         request_id=claim.request_id, detail=json.dumps({}),
