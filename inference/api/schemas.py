@@ -46,7 +46,8 @@ def chat(value: Any, *, within: str = "") -> ChatRequest:
     fields.integer("n", 1, 1)
     stream = fields.flag("stream")
     include_usage = _stream_options(fields, stream=stream)
-    labels = _Fields(fields.take("metadata") or {}, f"{within}metadata.")
+    metadata = fields.take("metadata")
+    labels = _Fields({} if metadata is None else metadata, f"{within}metadata.")
     ask = Ask(
         model=model,
         record=_record(fields.take("messages"), f"{within}messages"),
