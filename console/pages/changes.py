@@ -67,6 +67,17 @@ class ChangeLine:
     word: str
     mine: bool
 
+    @property
+    def about(self) -> str:
+        """What it is about, for people: the model and its version where the facts name one."""
+        bundle, version = self.item.facts.get("bundle"), self.item.facts.get("version")
+        return f"{bundle} {version}" if bundle else self.item.subject
+
+    @property
+    def of_release(self) -> bool:
+        """Whether the subject is a release's digest, so that it can be linked."""
+        return self.item.kind.startswith("release.")
+
 
 @access.requires(Permission.CHANGE_VIEW)
 @require_GET

@@ -90,7 +90,7 @@ def password(request: HttpRequest) -> HttpResponse:
             request.session[_PENDING] = person.get_username()
             request.session[_PENDING_AT] = time.time()
             return redirect(_with_next("sign-in-code", wanted))
-    ended = ENDED_SAYS.get(request.session.pop(access.ENDED, ""), "") if access.ENDED in request.session else ""
+    ended = ENDED_SAYS.get(request.session.pop(access.ENDED, ""), "")
     context = {"form": form, "next": wanted, "ended": ended}
     return render(request, "console/sign_in/password.html", context, status=403 if form.errors else 200)
 
