@@ -104,7 +104,9 @@ class Standing:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
-        await asyncio.get_running_loop().run_in_executor(self._reader, connection.close)
+        # `connection` is a different object in each thread: it must be looked up over there.
+        there = lambda: connection.close()  # noqa: E731, PLW0108 - as the line above says
+        await asyncio.get_running_loop().run_in_executor(self._reader, there)
         self._reader.shutdown(wait=False)
 
     async def _keep(self) -> None:
