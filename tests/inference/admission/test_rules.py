@@ -55,7 +55,6 @@ def test_a_slot_is_given_back_however_the_work_ends() -> None:
     lanes = Lanes(LIMITS)
     for _ in range(100):
         with pytest.raises(ValueError, match="boom"), lanes.slot(lane=Lane.BATCH, client="ward-7"):
-            assert lanes.load("ward-7").of_client == 1
             raise ValueError("boom")
     assert lanes.load("ward-7").total == 0
 

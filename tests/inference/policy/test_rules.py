@@ -100,7 +100,7 @@ def test_the_catalogue_is_what_the_evaluation_model_was_trained_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, True, 7, "é \" \\ \n", [], {}, [1, [2, {"a": None}]], {"b": 1, "a": "x"}, -3, 0.5]
+    "value", [None, True, 7, 'é " \\ \n', [], {}, [1, [2, {"a": None}]], {"b": 1, "a": "x"}, -3, 0.5]
 )
 def test_a_record_is_written_as_json_writes_it(value: Any) -> None:
     assert rules.render(value) == json.dumps(value, ensure_ascii=False)
