@@ -67,9 +67,7 @@ def network() -> str:
 
 def _enclose() -> bool:
     """New namespaces for the children of this process; True when processes are among them."""
-    if os.geteuid() == 0 and _libc.unshare(_CLONE_NEWNET | _CLONE_NEWPID | _CLONE_NEWNS) == 0:
-        # Our mounts must not show outside.
-        _libc.mount(b"none", b"/", None, _MS_PRIVATE_EVERYWHERE, None)
+    if os.geteuid() == 0 and _libc.unshare(_CLONE_NEWNET | _CLONE_NEWPID) == 0:
         _loopback_up()
         return True
     uid, gid = os.geteuid(), os.getegid()
@@ -89,7 +87,10 @@ def _first_process(enclosed: bool, inside: Callable[[], None]) -> None:  # noqa:
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         os.setsid()
         if enclosed:
-            # vLLM looks at processes by number: /proc must be the one those numbers belong to.
+            # vLLM looks at processes by number: /proc must be the one those numbers belong to. Only for us: the guard
+            # stays outside and needs its own.
+            _libc.unshare(_CLONE_NEWNS)
+            _libc.mount(b"none", b"/", None, _MS_PRIVATE_EVERYWHERE, None)
             _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID_NODEV_NOEXEC, None)
         inside()
     finally:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -45,7 +46,7 @@ class Engine:
     began: float
     said: dict[str, Any]
     threads: list[threading.Thread] = field(default_factory=list)
-    listening: bool = False
+    last_error: str = ""
 
 
 class Keeper:
@@ -134,9 +135,9 @@ class Keeper:
             if engine.said.get("state") == "refused":
                 self._report(engine)
             else:
-                self._report(
-                    engine, state="exited", code="engine_exited", message=f"the engine ended with status {status}"
-                )
+                why = f" ({engine.last_error})" if engine.last_error else ""
+                message = f"the engine ended with status {status}{why}"
+                self._report(engine, state="exited", code="engine_exited", message=message)
             return
         if engine.said.get("state") == "starting" and _listens(self._site.engine_socket(self._slot)):
             engine.said["state"] = "running"
@@ -164,6 +165,7 @@ class Keeper:
             written = 0
             while line := output.readline(logfilter.LONGEST_LINE):
                 kept = logfilter.clean(line)
+                engine.last_error = logfilter.error_name(kept) or engine.last_error
                 if kept and written < LARGEST_LOG:
                     written += file.write(kept + "\n")
                     file.flush()
@@ -203,7 +205,20 @@ def main() -> int:
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: over.set())
-    keeper = Keeper(site, options.slot)
+    os.umask(0o027)
+    folder = site.slots_dir / options.slot
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    with (folder / "keeper.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Two keepers would empty each other's engine's folders.
+            print(f"slot {options.slot} has a keeper already", file=sys.stderr)
+            return 1
+        return _keep(Keeper(site, options.slot), over)
+
+
+def _keep(keeper: Keeper, over: threading.Event) -> int:
     while not over.wait(POLL_S):
         keeper.step()
     keeper.stop()

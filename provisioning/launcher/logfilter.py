@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 
 LONGEST_LINE = 16 * 1024
+_KEY = secrets.token_bytes(16)
 
 _KNOWN = tuple(
     re.compile(pattern)
@@ -18,7 +20,7 @@ _KNOWN = tuple(
         r"INFO: {5}(Started|Finished) server process \[\d+\]",
         r"INFO: {5}(Waiting for application (startup|shutdown)\.|Application (startup|shutdown) complete\.|Shutting down)",
         r"Traceback \(most recent call last\):",
-        r"Loading safetensors checkpoint shards: +\d+% Completed \| \d+/\d+ .{0,40}",
+        r"Loading safetensors checkpoint shards: +\d+% Completed \| \d+/\d+ [\[\]0-9:<>?,. it/s]{0,40}",
     )
 )
 _PROCESS = r"(?:\((?:APIServer|EngineCore|Worker)[A-Za-z0-9_]* pid=\d+\) ?)?"
@@ -33,6 +35,8 @@ _FRAME = re.compile(
 _ERROR = re.compile(
     rf"{_PROCESS}(?P<name>[A-Za-z_][A-Za-z0-9_.]{{0,80}}(?:Error|Exception|Interrupt|Exit))(?P<rest>:.*)?"
 )
+
+_KEPT_ERROR = re.compile(r"(?P<name>[A-Za-z0-9_.]{1,90}) dropped:[0-9a-f]{12}:\d+")
 
 
 def clean(line: bytes) -> str:
@@ -52,5 +56,12 @@ def clean(line: bytes) -> str:
     return _dropped(line)
 
 
+def error_name(kept: str) -> str:
+    """The name of the exception a kept line tells of, without what it says; empty for any other line."""
+    found = _KEPT_ERROR.fullmatch(kept)
+    return found["name"] if found else ""
+
+
 def _dropped(data: bytes) -> str:
-    return f"dropped:{hashlib.sha256(data).hexdigest()[:12]}:{len(data)}"
+    # Keyed per process: a plain digest of a short line could be found again by trying names.
+    return f"dropped:{hashlib.sha256(_KEY + data).hexdigest()[:12]}:{len(data)}"

@@ -21,7 +21,7 @@ os.umask(seen["umask"])
 behaviour = (home / "behaviour").read_text().strip()
 if behaviour == "end":
     print("Traceback (most recent call last):\\nValueError: PATIENT-CANARY is not valid")
-    sys.exit(1)
+    sys.exit(5)
 if behaviour == "chatty":
     for line in {chatter!r}:
         print(line, flush=True)

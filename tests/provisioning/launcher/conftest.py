@@ -32,6 +32,7 @@ class Slot:
     order: OrderMaker
     engine: FakeEngine
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+    status: int = 0
 
     @property
     def environment(self) -> dict[str, str]:
@@ -44,6 +45,7 @@ class Slot:
         ended = subprocess.run(
             command, env=self.environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False
         )
+        self.status = ended.returncode
         return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
 
     def refusal(self) -> str:
@@ -51,6 +53,7 @@ class Slot:
         self.order.write()
         (last,) = [word for word in self.launch() if word.get("state") in {"refused", "starting"}]
         assert not self.engine.mark.exists()
+        assert self.status == 3
         return str(last["code"])
 
     def keep(self) -> subprocess.Popen[str]:

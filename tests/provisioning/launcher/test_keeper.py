@@ -125,7 +125,16 @@ def test_an_engine_that_ends_is_reported_with_its_status(slot: Slot) -> None:
     slot.keep()
     until(lambda: slot.report.get("state") == "exited", 20, "the engine has ended")
     assert slot.report["code"] == "engine_exited"
-    assert "status 1" in slot.report["message"]
+    assert slot.report["message"] == "the engine ended with status 5 (ValueError)"
+
+
+def test_a_slot_has_one_keeper(slot: Slot) -> None:
+    slot.keep()
+    until(lambda: slot.report.get("state") == "running", 20, "the engine listens")
+    second = slot.keep()
+    assert second.wait(20) == 1
+    assert slot.report["state"] == "running"
+    assert len([text for text in mine(slot) if "vllm" in text]) == 1
 
 
 def test_nothing_an_engine_prints_about_a_patient_is_kept(slot: Slot) -> None:
