@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -139,7 +140,16 @@ def default(site: Site, release: Release) -> Defaults:
 
 
 def _for_device(engine: EngineSite) -> dict[str, str]:
-    return {"VLLM_CPU_KVCACHE_SPACE": str(engine.kv_cache_gib)} if engine.device == "cpu" else {}
+    if engine.device != "cpu":
+        return {}
+    # Bound by vLLM itself, both slots' engines pin their threads to the same cores, and the one that serves stalls
+    # while the next one starts. Unbound, with half the cores each, they pass each other by.
+    half = max(1, len(os.sched_getaffinity(0)) // 2)
+    return {
+        "VLLM_CPU_KVCACHE_SPACE": str(engine.kv_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(half),
+    }
 
 
 def check(arguments: Iterable[str], *, served_model_name: str) -> None:
