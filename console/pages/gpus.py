@@ -11,10 +11,12 @@ from django.views.decorators.http import require_GET
 
 from appliance.accounts.permissions import Permission
 from appliance.alerts import selectors as alerts
-from appliance.alerts.rules import Alert
+from appliance.alerts.rules import Alert, Severity
 from console import access, charts
 from inference.telemetry import rules
 from inference.telemetry import selectors as telemetry
+
+_ROWS = 12
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,29 @@ class CardPanel:
 
     @property
     def level(self) -> str:
-        """Absent is failed; an alert against the card is degraded; otherwise well."""
-        if not self.view.present:
+        """Absent is failed, as is a critical alert; another alert is degraded; otherwise well."""
+        if not self.view.present or any(alert.severity is Severity.CRITICAL for alert in self.alerts):
             return "failed"
         return "degraded" if self.alerts else "well"
 
     @property
     def word(self) -> str:
         """The same in a word."""
-        return {"failed": "Missing", "degraded": "Needs a look", "well": "Well"}[self.level]
+        if not self.view.present:
+            return "Missing"
+        return {"failed": "Needs you now", "degraded": "Needs a look", "well": "Well"}[self.level]
+
+    @property
+    def held_by(self) -> tuple[str, ...]:
+        """What holds the clocks down; a card that idles is held by nothing."""
+        latest = self.view.latest
+        return tuple(reason for reason in (latest.throttle_reasons if latest else ()) if reason != "idle")
+
+    @property
+    def numbers(self) -> tuple[rules.Reading, ...]:
+        """The drawn values as a table, newest first and thinned to what a person reads."""
+        history = self.view.history
+        return tuple(reversed(history[:: max(1, len(history) // _ROWS)]))
 
 
 @access.requires(Permission.GPU_VIEW)
@@ -54,7 +70,9 @@ def live(request: HttpRequest) -> HttpResponse:
 
 def _context() -> dict[str, object]:
     standing = alerts.standing()
+    critical = any(alert.severity is Severity.CRITICAL and alert.key.startswith(rules.PREFIX) for alert in standing)
     return {
+        "critical": critical,
         "sampler": telemetry.sampler(),
         "panels": [_panel(view, standing) for view in telemetry.cards()],
         "standing": [alert for alert in standing if alert.key.startswith(rules.PREFIX)],

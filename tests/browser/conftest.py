@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
 
 from provisioning.evaluation.site_file import REPOSITORY
 from tests.box import Box
@@ -108,10 +108,15 @@ def watch(visitor: Visitor) -> None:
         if not request.url.startswith((visitor.box.console_url + "/", "data:,")):
             visitor.problems.append(f"asked another host: {request.url}")
 
-    page = visitor.page
-    page.on("console", lambda message: message.type in {"error", "warning"} and visitor.problems.append(message.text))
-    page.on("pageerror", lambda error: visitor.problems.append(str(error)))
-    page.on("request", asked)
-    page.on(
-        "response", lambda answer: answer.status >= 500 and visitor.problems.append(f"{answer.status} {answer.url}")
-    )
+    def said(message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            visitor.problems.append(message.text)
+
+    def answered(response: Response) -> None:
+        if response.status >= 500:
+            visitor.problems.append(f"{response.status} {response.url}")
+
+    visitor.page.on("console", said)
+    visitor.page.on("pageerror", lambda error: visitor.problems.append(str(error)))
+    visitor.page.on("request", asked)
+    visitor.page.on("response", answered)

@@ -74,7 +74,8 @@ def test_our_own_files_name_no_other_host() -> None:
 
 
 def test_vendored_files_are_the_ones_that_were_read() -> None:
-    listed = dict(reversed(line.split()) for line in (STATIC / "HASHES").read_text(encoding="ascii").splitlines())
+    lines = [line.split() for line in (STATIC / "HASHES").read_text(encoding="ascii").splitlines()]
+    listed = {name: digest for digest, name in lines}
     vendored = {path.name for path in STATIC.glob("*.min.js")}
     assert set(listed) == vendored
     for name, digest in listed.items():

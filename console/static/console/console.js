@@ -1,4 +1,4 @@
-// The console's own script: copy buttons, and greying out live parts that stopped updating.
+// The console's own script: copy buttons, greying out live parts that stopped updating, keeping disclosures open.
 // Pages work without it: the copy buttons stay hidden and live parts show when they were last true.
 "use strict";
 
@@ -25,6 +25,16 @@
   for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
     document.addEventListener(name, (event) => live(event)?.classList.add("stale"));
   }
+  // A live part that is drawn again keeps open what the person opened in it.
+  let open = [];
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    open = Array.from(event.target.querySelectorAll("details[open][id]"), (details) => details.id);
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    open = [];
+  });
+
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.target instanceof Element) {
       event.target.closest("[hx-get]")?.classList.remove("stale");
