@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
+import redis
 
 from provisioning import site_config
 from tests.box import Box
@@ -126,8 +128,6 @@ def test_a_client_that_leaves_stops_the_generation(box: Box, client: openai.Open
 
 
 def _running(box: Box) -> float:
-    import socket  # noqa: PLC0415
-
     (slot,) = [slot for slot in site_config.SLOTS if box.site.engine_socket(slot).exists()]
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as wire:
         wire.connect(str(box.site.engine_socket(slot)))
@@ -211,12 +211,10 @@ def _ended(box: Box, ref: str) -> bool:
 
 def _redis(box: Box) -> bytes:
     """Everything in Redis, keys and values, as bytes."""
-    import redis  # noqa: PLC0415
-
     store = redis.Redis(unix_socket_path=str(box.site.redis_socket))
     found = b""
     for key in store.keys("*"):
         dumped = store.dump(key)
-        found += key + b"\x00" + (dumped or b"") + b"\x00"
+        found += repr(key).encode() + b"\x00" + (dumped or b"") + b"\x00"
     store.close()
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioning import site_config
 from provisioning.launcher import arguments
 from provisioning.launcher.errors import LaunchRefusedError
 from tests.provisioning.launcher.conftest import REPOSITORY, Slot
@@ -42,8 +43,6 @@ def test_the_defaults_pass_our_own_lists_and_harden_what_must_be_hardened(slot: 
 def test_defaults_for_a_gpu_do_not_force_what_only_a_cpu_needs(slot: Slot) -> None:
     text = slot.site_file.read_text().replace('device = "cpu"', 'device = "cuda"')
     slot.site_file.write_text(text)
-    from provisioning import site_config  # noqa: PLC0415
-
     made = arguments.default(site_config.read(slot.site_file), _Release(slot.order.release))
     assert "--enforce-eager" not in made.arguments
     assert "VLLM_CPU_KVCACHE_SPACE" not in made.environment
