@@ -120,7 +120,8 @@ class Sampler:
                     log.error("gpu_lost", extra={"uuid": card.uuid, "why": str(error)})
         except NvmlUnavailableError as error:
             if str(error) != self.reason:
-                log.error("nvml_unavailable", extra={"why": str(error)})
+                level = logging.ERROR if self.expected else logging.INFO
+                log.log(level, "nvml_unavailable", extra={"why": str(error)})
             self.close()
             self.reason = str(error)
             return []
