@@ -25,13 +25,13 @@ import psycopg
 
 from provisioning import site_config
 from provisioning.evaluation import people, request, stack, supervisor
-from provisioning.evaluation.servers import die_with_parent
+from provisioning.evaluation.child import die_with_parent
 from provisioning.evaluation.site_file import REPOSITORY, Layout
 from tests.simulators.evaluation_publisher import EvaluationPublisher
 from tests.waiting import until
 
 LAST_LOGS = REPOSITORY / "var" / "last-box-logs"
-START_S = 420
+START_S = 700
 RESTART_S = 60
 TOTP_STEPS_AROUND = 1  # a code of the neighbouring half minutes is good too
 

@@ -105,6 +105,6 @@ def ask(listener: site_config.Listener, key: str) -> Answer:
     if status != 200:
         raise RequestError(f"POST /v1/chat/completions: {status} {json.dumps(answer)[:300]}")
     text, receipt = answer["choices"][0]["message"]["content"], answer.get("receipt")
-    if not text or not isinstance(receipt, dict):
+    if not text.strip() or not isinstance(receipt, dict):
         raise RequestError("the answer came without text or without a receipt")
     return Answer(text, receipt, round(time.monotonic() - began, 3))

@@ -59,7 +59,7 @@ workers = 1
 [engine]
 python = "{engine_python}"
 device = "{device}"
-start_timeout_s = 300
+start_timeout_s = 600
 kv_cache_gib = 1
 max_model_len = 1024
 max_num_seqs = 8

@@ -5,12 +5,15 @@ Reads only. Every write goes through the product's own commands.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from provisioning import site_config
+from provisioning.bundle.facts import FileFact, release_digest
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,20 @@ def _rows(site: site_config.Site, query: str, *values: Any) -> list[tuple[Any, .
         return connection.execute(query, values).fetchall()
 
 
-def release(site: site_config.Site, *, name: str, version: int) -> str:
-    """The digest of this bundle's release on this box; empty when it was never imported."""
-    rows = _rows(
-        site,
-        "SELECT digest FROM releases_release WHERE name = %s AND version = %s AND withdrawn_at IS NULL",
-        name,
-        version,
-    )
-    return str(rows[0][0]) if rows else ""
+def release_known(site: site_config.Site, *, digest: str) -> bool:
+    """Whether exactly these files were imported on this box before."""
+    return bool(_rows(site, "SELECT 1 FROM releases_release WHERE digest = %s AND withdrawn_at IS NULL", digest))
+
+
+def digest_on_medium(folder: Path) -> str:
+    """The release digest that the files of a bundle would have; nothing is verified by this."""
+    facts = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            facts.append(FileFact(path.relative_to(folder).as_posix(), path.stat().st_size, digest))
+    return release_digest(facts)
 
 
 def deployment(site: site_config.Site) -> Deployment | None:

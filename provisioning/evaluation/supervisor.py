@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from provisioning.evaluation.servers import die_with_parent
+from provisioning.evaluation.child import die_with_parent
 
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STABLE_S = 60.0  # after this long a process has shown that it can run: the back-off begins anew

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from provisioning.bundle.pack import Publisher, Repository, new_root
 from provisioning.evaluation.site_file import REPOSITORY
-from provisioning.evaluation.up import BUNDLE_FOLDER
+from provisioning.evaluation.run import BUNDLE_FOLDER
 
 BUNDLE = "isoward-clinical-demo"
 SOURCE = REPOSITORY / "offline-bundles" / "evaluation" / "targets" / BUNDLE
