@@ -34,9 +34,9 @@ def main() -> int:
     def tell(**fields: Any) -> None:
         status.write(json.dumps(fields) + "\n")
 
-    def inside() -> None:
+    def inside(enclosed: bool) -> None:  # noqa: FBT001 - the cell says it so
         try:
-            _launch(options.order, options.slot, tell)
+            _launch(options.order, options.slot, tell, enclosed=enclosed)
         except LaunchRefusedError as error:
             tell(state="refused", code=error.code, message=error.message)
         except site_config.SiteError as error:
@@ -48,7 +48,7 @@ def main() -> int:
     return cell.guard(options.keeper, inside, lambda pid: tell(pid=pid))
 
 
-def _launch(path: Path, slot: str, tell: Any) -> None:
+def _launch(path: Path, slot: str, tell: Any, *, enclosed: bool) -> None:
     site = site_config.current()
     with path.open("rb") as file:
         parsed = order.parse(file.read(order.SIZE + 1))
@@ -60,6 +60,8 @@ def _launch(path: Path, slot: str, tell: Any) -> None:
     private = start.prepare(site, slot)
     variables = start.environment(approved, private, api_key.decode("ascii"))
     tell(state="starting", approvers=list(approved.approvers), release=approved.release.name)
+    if enclosed:
+        cell.seal(approved.release, start.hidden(site))
     start.become_engine(start.command(approved, site, slot), variables, private)
 
 

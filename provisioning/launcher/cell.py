@@ -4,7 +4,8 @@ Decides how much isolation this machine gives, and says what it got: measured, n
 already done most of it (PrivateNetwork and the rest) and the kernel refuses ours; that is fine.
 
 - As root: a network, a process and a mount namespace of its own. When its first process dies, the kernel ends the
-  rest: no engine outlives its keeper, not even by SIGKILL.
+  rest: no engine outlives its keeper, not even by SIGKILL. Before the engine starts, the box's secrets and servers
+  are mounted away, the release becomes read-only, and every capability is given up (SECURITY.md T28, T29).
 - Otherwise: a network namespace if the kernel lets users make one, and the process tree is ended by hand.
 """
 
@@ -17,17 +18,22 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION_3 = 0x20080522
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWPID = 0x20000000
 _CLONE_NEWNET = 0x40000000
+_MS_RDONLY = 1
 _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
+_MS_REMOUNT = 32
+_MS_BIND = 4096
 _MS_PRIVATE_EVERYWHERE = (1 << 18) | 16384
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
@@ -39,10 +45,11 @@ NOW = signal.SIGUSR1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def guard(keeper: int, inside: Callable[[], None], tell: Callable[[int], None]) -> int:
+def guard(keeper: int, inside: Callable[[bool], None], tell: Callable[[int], None]) -> int:
     """Run `inside` as the first process of a new cell, and return its exit status when it, and all it left, are gone.
 
-    `inside` ends by `exec` or by `os._exit`. `tell` hears its process id as the outside sees it.
+    `inside` hears whether it has a mount namespace of its own, and ends by `exec` or by `os._exit`. `tell` hears its
+    process id as the outside sees it.
     """
     _prctl(_PR_SET_PDEATHSIG, NOW)
     if os.getppid() != keeper:
@@ -65,6 +72,22 @@ def network() -> str:
     return "empty namespace" if [name for _, name in socket.if_nameindex()] == ["lo"] else "host"
 
 
+def seal(release: Path, hidden: Iterable[Path]) -> None:
+    """For a process with a mount namespace: make `release` read-only, `hidden` empty, and lose the right to undo it."""
+    _mount(str(release), str(release), None, _MS_BIND)
+    _mount("none", str(release), None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID_NODEV_NOEXEC)
+    for path in hidden:
+        if path.is_dir():
+            _mount("none", str(path), "tmpfs", _MS_RDONLY | _MS_NOSUID_NODEV_NOEXEC)
+        elif path.exists():
+            _mount("/dev/null", str(path), None, _MS_BIND)
+    for capability in range(64):
+        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            break  # the kernel knows no more of them
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    _check(_libc.capset(header, bytes(24)))
+
+
 def _enclose() -> bool:
     """New namespaces for the children of this process; True when processes are among them."""
     if os.geteuid() == 0 and _libc.unshare(_CLONE_NEWNET | _CLONE_NEWPID) == 0:
@@ -80,7 +103,7 @@ def _enclose() -> bool:
     return False
 
 
-def _first_process(enclosed: bool, inside: Callable[[], None]) -> None:  # noqa: FBT001 - said once, right above
+def _first_process(enclosed: bool, inside: Callable[[bool], None]) -> None:  # noqa: FBT001 - said once, right above
     """In the child: tied to its guard, with its own /proc, then `inside`."""
     try:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -89,10 +112,10 @@ def _first_process(enclosed: bool, inside: Callable[[], None]) -> None:  # noqa:
         if enclosed:
             # vLLM looks at processes by number: /proc must be the one those numbers belong to. Only for us: the guard
             # stays outside and needs its own.
-            _libc.unshare(_CLONE_NEWNS)
-            _libc.mount(b"none", b"/", None, _MS_PRIVATE_EVERYWHERE, None)
-            _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID_NODEV_NOEXEC, None)
-        inside()
+            _check(_libc.unshare(_CLONE_NEWNS))
+            _mount("none", "/", None, _MS_PRIVATE_EVERYWHERE)
+            _mount("proc", "/proc", "proc", _MS_NOSUID_NODEV_NOEXEC)
+        inside(enclosed)
     finally:
         os._exit(1)
 
@@ -119,5 +142,14 @@ def _send(process: int, number: signal.Signals) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl refused")
+    _check(_libc.prctl(option, value, 0, 0, 0))
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
+    name = kind.encode() if kind else None
+    _check(_libc.mount(os.fsencode(source), os.fsencode(target), name, ctypes.c_ulong(flags), None))
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -41,6 +41,11 @@ def prepare(site: Site, slot: str) -> Path:
     return private
 
 
+def hidden(site: Site) -> tuple[Path, ...]:
+    """What no engine has business with: the box's secrets, its servers' sockets, bundles not yet received."""
+    return (site.secrets_dir, site.postgres.socket_dir, site.redis_socket, site.quarantine_dir)
+
+
 def environment(approved: Approved, private: Path, api_key: str) -> dict[str, str]:
     """Nothing inherited. The approved part comes first, so that it cannot replace what we set."""
     return {

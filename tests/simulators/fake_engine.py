@@ -15,8 +15,22 @@ import json, os, pathlib, signal, socket, subprocess, sys, time
 home = pathlib.Path({home!r})
 seen = {{"argv": sys.argv, "environment": dict(os.environ), "umask": os.umask(0o077), "cwd": os.getcwd(),
          "interfaces": [name for _, name in socket.if_nameindex()], "pid": os.getpid(),
+         "capabilities": [line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapEff", "CapBnd"))],
          "core": __import__("resource").getrlimit(4), "groups": os.getpgrp()}}
 os.umask(seen["umask"])
+def tries(act):
+    try:
+        return repr(act())
+    except OSError as error:
+        return "error: " + error.strerror
+release = pathlib.Path(sys.argv[sys.argv.index("serve") + 1])
+site = release.parents[2]
+seen["tries"] = {{
+    "secrets": tries(lambda: os.listdir(site / "secrets")),
+    "write": tries(lambda: os.chmod(release / "config.json", 0o600)),
+    "read": tries(lambda: len((release / "config.json").read_bytes()) > 0),
+    "unmount": tries(lambda: os.listdir(site / "secrets") if os.system("umount " + str(site / "secrets") + " 2>/dev/null") == 0 else "no"),
+}}
 (home / "mark.json").write_text(json.dumps(seen))
 behaviour = (home / "behaviour").read_text().strip()
 if behaviour == "end":

@@ -54,6 +54,21 @@ def test_the_engine_sees_a_network_with_nothing_in_it_and_no_other_process(slot:
     assert [word["network"] for word in words if "network" in word] == ["empty namespace"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make namespaces everywhere")
+def test_the_engine_cannot_see_the_secrets_nor_change_its_weights_nor_undo_that(slot: Slot) -> None:
+    slot.launch()
+    seen = json.loads(slot.engine.mark.read_text())
+    assert seen["capabilities"] == ["0" * 16, "0" * 16]
+    assert seen["tries"] == {
+        "secrets": "[]",
+        "write": "error: Read-only file system",
+        "read": "True",
+        "unmount": "'no'",
+    }
+    assert (slot.site.secrets_dir / "roster-key").exists()
+    assert list(slot.order.folder.iterdir())
+
+
 def test_what_an_earlier_engine_left_in_its_private_folder_is_gone(slot: Slot) -> None:
     planted = slot.site.engine_socket("a").parent / "private" / "cache" / "vllm" / "evil.so"
     planted.parent.mkdir(parents=True)
