@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,24 @@ def test_a_template_that_renders_what_its_publisher_recorded_is_accepted(tmp_pat
     cases = {"renders": [{"messages": [{"role": "user", "content": "hello"}], "render": render}]}
     maker.files["golden.json"] = json.dumps(cases).encode()
     assert maker.sign().receive().verdict.ok
+
+
+MEASURE = """
+import resource
+from provisioning.bundle import BundleError, template
+try:
+    template.check(b"{{ 'A' * 10 ** 9 }}", [])
+except BundleError as refused:
+    print(refused.code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def test_a_greedy_template_is_refused_within_its_memory() -> None:
+    """In a process of its own, so that the largest child measured is the one that rendered."""
+    told = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, timeout=30, check=True)
+    code, kilobytes = told.stdout.split()
+    assert code == "template_cost"
+    assert int(kilobytes) < 256 * 1024
 
 
 def test_a_template_may_refuse_a_conversation_it_does_not_know_but_not_the_simplest() -> None:
