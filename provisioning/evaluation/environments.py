@@ -96,6 +96,11 @@ def device() -> str:
     return chosen
 
 
+def gpus() -> int:
+    """How many cards the NVIDIA driver lists here: what the evaluation expects to find is what is installed."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
 def fill_venv(step: Step, *, tests: bool) -> None:
     """Make .venv match its locks. The test packages stay once they are there."""
     locks = [RUNTIME_LOCK, TEST_LOCK] if tests else [RUNTIME_LOCK]

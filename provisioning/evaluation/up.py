@@ -46,6 +46,7 @@ def main() -> int:
         console_port=int(os.environ.get("CONSOLE_PORT") or 8800),
         api_port=int(os.environ.get("API_PORT") or 8801),
         device=environments.device(),
+        gpus=environments.gpus(),
     )
     once = os.environ.get("ONCE") == "1"
     run, error = Run(layout), ""
