@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from provisioning.bundle.pack import Publisher, Repository, new_root
-from provisioning.evaluation.site_file import REPOSITORY
 from provisioning.evaluation.run import BUNDLE_FOLDER
+from provisioning.evaluation.site_file import REPOSITORY
 
 BUNDLE = "isoward-clinical-demo"
 SOURCE = REPOSITORY / "offline-bundles" / "evaluation" / "targets" / BUNDLE

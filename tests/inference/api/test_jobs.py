@@ -43,6 +43,7 @@ def test_a_job_is_committed_with_its_record_before_the_202_and_only_its_id_trave
     assert json.loads(accepted["detail"])["dropped"] == ["patient_name"]
     assert accepted["request_id"] == reply.headers["x-request-id"]
     raw = until(lambda: store.lindex("jobs", 0), 5, "the bell was rung")
+    assert isinstance(raw, bytes)
     message = json.loads(raw)
     arguments = json.loads(base64.b64decode(message["body"]))[0]
     assert arguments == [ref]

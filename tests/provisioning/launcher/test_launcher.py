@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from provisioning.approval import ChangeFacts
 from tests.provisioning.launcher.conftest import Slot
 from tests.simulators.order_maker import Person
 
@@ -145,8 +146,6 @@ def _facts(slot: Slot) -> dict[str, object]:
 
 def _digest_too(slot: Slot, change: Callable[[dict[str, object]], object]) -> None:
     """Alter the facts and compute the digest again, as somebody with the database but without keys can."""
-    from provisioning.approval import ChangeFacts  # noqa: PLC0415
-
     change(_facts(slot))
     body = slot.order.order["change"]
     names = ("id", "kind", "subject", "facts", "proposer", "quorum")
