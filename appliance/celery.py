@@ -19,6 +19,7 @@ app.autodiscover_tasks(["inference.queue", "inference.releases", "inference.tele
 # name, task, every how many seconds
 SCHEDULE = [
     ("sweep jobs", "inference.queue.tasks.sweep", 3.0),
+    ("close unanswered intents", "inference.queue.tasks.close_unanswered", 300.0),
     ("sweep imports", "inference.releases.tasks.sweep", 15.0),
     ("execute approved changes", "appliance.changes.tasks.execute_approved", 5.0),
 ]

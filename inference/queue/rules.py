@@ -16,6 +16,9 @@ RING_AGAIN = timedelta(seconds=10)
 MOST_RUNG = 50
 MOST_FAILURES = 5
 MOST_UNFINISHED = 10_000
+# Longer than a generation may take (engines.vllm.Limits.total_s) and its outcome may wait for the database.
+UNANSWERED_AFTER = timedelta(minutes=20)
+UNANSWERED_WITHIN = timedelta(days=30)
 RESULT_LIFE = timedelta(hours=24)
 
 # The engine's trouble, or ours: worth another attempt.

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Min
+from django.db.models import Count, Exists, Min, OuterRef
 from django.utils import timezone
 
+from appliance.audit.models import Record
 from appliance.keyring import services as keyring
 from inference.queue import rules
 from inference.queue.errors import JobNotFoundError
@@ -113,6 +114,14 @@ def running() -> tuple[JobView, ...]:
 def recent(*, limit: int = 50) -> tuple[JobView, ...]:
     """The newest jobs in whatever state."""
     return tuple(_view(row) for row in Job.objects.order_by("-id")[:limit])
+
+
+def unanswered_intents(*, since: datetime, until: datetime, limit: int) -> list[Record]:
+    """Intents of interactive requests in that time that no outcome followed. A job's are the sweep's."""
+    window = {"at_us__gte": int(since.timestamp() * 1_000_000), "at_us__lt": int(until.timestamp() * 1_000_000)}
+    answered = Record.objects.filter(kind="outcome", request_id=OuterRef("request_id"))
+    intents = Record.objects.filter(kind="intent", request_id__startswith="req_", **window)
+    return list(intents.filter(~Exists(answered)).order_by("at_us")[:limit])
 
 
 def _view(row: Job) -> JobView:

@@ -13,19 +13,19 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
-from appliance.audit.entry import Entry, Position, now_us
+from appliance.audit.entry import FIELDS, Entry, Position, now_us
 from appliance.audit.services import unaudited
 from appliance.keyring import services as keyring
 from inference.policy import rules as policy
-from inference.queue import rules
+from inference.queue import rules, selectors
 from inference.queue.errors import (
     IdempotencyConflictError,
     JobFinishedError,
@@ -223,6 +223,36 @@ def sweep(*, actor: str) -> tuple[str, ...]:
     Job.objects.filter(ref__in=refs).update(rung_at=now)
     Job.objects.filter(finished__lt=now - rules.RESULT_LIFE, result__isnull=False).update(result=None)
     return refs
+
+
+@transaction.atomic
+def close_unanswered(*, actor: str, since: datetime, until: datetime) -> int:
+    """Give an outcome to interactive requests whose process died with them: unknown. How many there were.
+
+    `until` must lie further back than the longest generation, or a request that still runs would get two outcomes.
+    """
+    with connection.cursor() as cursor:
+        # One at a time: two sweeps that saw the same intent would each answer it.
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('close_unanswered'))")
+        if not cursor.fetchone()[0]:
+            return 0
+    found = selectors.unanswered_intents(since=since, until=until, limit=rules.MOST_RUNG)
+    for row in found:
+        intent = {name: getattr(row, name) for name in FIELDS}
+        detail = json.dumps({"closed_by": actor, "intent": [row.shard, row.seq]})
+        audit.write(
+            Entry(
+                **{
+                    **intent,
+                    "at_us": now_us(),
+                    "kind": "outcome",
+                    "action": Action.INFERENCE_ANSWERED.value,
+                    "outcome": "unknown",
+                    "detail": detail,
+                }
+            )
+        )
+    return len(found)
 
 
 def _bury(actor: str, row: Job) -> None:

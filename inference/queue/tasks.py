@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from celery import shared_task
 from django.conf import settings
+from django.utils import timezone
 
 from appliance.audit.entry import Entry, Position
 from appliance.audit.errors import AuditUnavailableError
@@ -54,6 +55,17 @@ def sweep() -> None:
     """Close what dead workers left, and ring again for what waits too long."""
     for ref in services.sweep(actor=_SWEEPER):
         ring(ref, expires_s=30)
+
+
+@shared_task(name="inference.queue.tasks.close_unanswered", ignore_result=True)
+def close_unanswered() -> None:
+    """Give an outcome to what a killed API process left without one."""
+    now = timezone.now()
+    closed = services.close_unanswered(
+        actor=_SWEEPER, since=now - rules.UNANSWERED_WITHIN, until=now - rules.UNANSWERED_AFTER
+    )
+    if closed:
+        log.warning("intents_closed_unknown", extra={"count": closed})
 
 
 def ring(ref: str, *, expires_s: int = 300) -> None:

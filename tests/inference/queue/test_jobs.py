@@ -17,7 +17,7 @@ from appliance.keyring.errors import SealBrokenError
 from inference.clients import services as clients
 from inference.policy.errors import PolicyRefusal
 from inference.policy.rules import Ask, Decimal, Rights, Sampling
-from inference.queue import rules, selectors, services
+from inference.queue import rules, selectors, services, tasks
 from inference.queue.errors import IdempotencyConflictError, JobFinishedError, JobNotFoundError, LostLeaseError
 from inference.queue.models import Job
 from inference.queue.tasks import Bench
@@ -293,3 +293,26 @@ def entry(claim: services.Claim, *, kind: str, outcome: str) -> Any:
         at_us=now_us(), kind=kind, action="inference.requested", actor="ward-7", outcome=outcome,
         request_id=claim.request_id, detail=json.dumps({}),
     )  # fmt: skip
+
+
+def test_an_interactive_request_whose_process_died_gets_an_unknown_outcome_once(rights: Rights) -> None:
+    from django.db import transaction  # noqa: PLC0415
+
+    from appliance.audit import services as audit  # noqa: PLC0415
+    from appliance.audit.entry import Entry, now_us  # noqa: PLC0415
+
+    def write(request_id: str, kind: str, minutes: int) -> None:
+        at_us = now_us() - minutes * 60_000_000
+        values = {"action": "inference.requested", "actor": "ward-7", "outcome": "ok", "client": "ward-7"}
+        with transaction.atomic():
+            audit.write(Entry(at_us=at_us, kind=kind, request_id=request_id, **values))
+
+    write("req_answered", "intent", 30)
+    write("req_answered", "outcome", 29)
+    write("req_running", "intent", 5)
+    write("job_1.1", "intent", 30)
+    write("req_died", "intent", 30)
+    tasks.close_unanswered()
+    tasks.close_unanswered()
+    rows = lans.audit_rows("outcome = 'unknown'")
+    assert [(row["request_id"], row["kind"], row["client"]) for row in rows] == [("req_died", "outcome", "ward-7")]

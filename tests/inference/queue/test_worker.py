@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psutil
@@ -15,8 +15,9 @@ import pytest
 import redis
 from django.conf import settings
 
+import appliance.celery  # noqa: F401 - this process rings too
 from inference.policy.rules import Rights
-from inference.queue import selectors, services
+from inference.queue import selectors, services, tasks
 from tests.inference.queue.test_jobs import pairs, submit
 from tests.simulators import lan as lans
 from tests.simulators.engine import EngineStandIn
@@ -45,12 +46,12 @@ def celery(log: Path, *arguments: str) -> Iterator[psutil.Process]:
         process.wait()
 
 
-def worker(folder: Path) -> contextmanager:  # type: ignore[type-arg]
+def worker(folder: Path) -> AbstractContextManager[psutil.Process]:
     options = ["-Q", QUEUES, "-c", "2", "--without-mingle", "--without-gossip", "-l", "warning"]
     return celery(folder / "worker.log", "worker", *options)
 
 
-def beat(folder: Path) -> contextmanager:  # type: ignore[type-arg]
+def beat(folder: Path) -> AbstractContextManager[psutil.Process]:
     return celery(folder / "beat.log", "beat", "--schedule", str(folder / "beat"), "--pidfile", "")
 
 
@@ -135,8 +136,6 @@ def test_a_worker_that_was_frozen_past_its_lease_records_nothing(
 def test_a_worker_that_is_asked_to_stop_finishes_what_it_has(
     rights: Rights, engine: EngineStandIn, store: redis.Redis, tmp_path: Path
 ) -> None:
-    from inference.queue import tasks  # noqa: PLC0415
-
     engine.tokens, engine.pause_s = ("word ",) * 20, 0.1
     with worker(tmp_path) as first:
         ref = submit(rights).ref
