@@ -117,6 +117,8 @@ def _context(request: HttpRequest, digest: str, form: ReasonForm) -> dict[str, A
     serving = releases.serving()
     level, word = _state(detail.release)
     may_propose = access.may(request, Permission.CHANGE_PROPOSE)
+    about = changes.changes(subject=detail.release.digest) if access.may(request, Permission.CHANGE_VIEW) else ()
+    undecided = next((change for change in about if change.state in {"open", "approved"}), None)
     return {
         "detail": detail,
         "level": level,
@@ -128,7 +130,7 @@ def _context(request: HttpRequest, digest: str, form: ReasonForm) -> dict[str, A
         "may_see_changes": access.may(request, Permission.CHANGE_VIEW),
         "form": form,
         "serving": serving,
-        "proposes": _proposes(detail, serving) if may_propose else "",
+        "proposes": _proposes(detail, serving) if may_propose and not undecided else "",
     }
 
 

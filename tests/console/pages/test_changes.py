@@ -136,6 +136,16 @@ def test_the_diff_is_against_what_runs_now(stage: Stage, change_id: int, door: E
     assert "the same" in page
 
 
+def test_a_release_with_an_undecided_change_offers_that_change_and_no_second_proposal(
+    digest: str, change_id: int, door: Enter
+) -> None:
+    page = text(door("alice").get(f"/releases/{digest}"))
+    assert f'href="/changes/{change_id}"' in page
+    assert "Propose activation" not in page
+    door("alice").post(f"/changes/{change_id}/withdraw")
+    assert "Propose activation" in text(door("alice").get(f"/releases/{digest}"))
+
+
 def test_a_proposal_without_a_reason_is_not_opened(digest: str, door: Enter) -> None:
     response = door("alice").post(f"/releases/{digest}/propose", reason=" ")
     assert response.status_code == 400
