@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,11 @@ from tests.corpus.case import CASES, Case
 from tests.simulators.bundle_maker import BundleMaker
 
 SLOWEST_S = 5.0
+
+
+def used() -> float:
+    """Processor seconds of this process and its children: what an attacker can make us spend, on any machine."""
+    return sum(os.times()[:4])
 
 
 def test_the_bundle_that_the_corpus_spoils_is_accepted(tmp_path: Path) -> None:
@@ -26,11 +31,11 @@ def test_a_bad_bundle_gets_its_code_and_leaves_nothing(case: Case, tmp_path: Pat
     maker = BundleMaker(tmp_path)
     case.spoil(maker)
     trust = maker.trust
-    began = time.monotonic()
+    began = used()
     with pytest.raises(BundleError) as caught:
         maker.receive()
     assert caught.value.code == case.code, caught.value.message
-    assert time.monotonic() - began < SLOWEST_S
+    assert used() - began < SLOWEST_S
     assert not maker.quarantine.exists()
     assert maker.trust == trust
     assert len(caught.value.message) < 300

@@ -21,7 +21,7 @@ def known() -> set[str]:
     """Every flag of the vLLM that is installed."""
     command = [str(ENGINE), "-I", "-m", "vllm.entrypoints.cli.main", "serve", "--help=all"]
     told = subprocess.run(
-        command, capture_output=True, text=True, timeout=240, check=True, env={"PATH": "/usr/bin:/bin"}
+        command, capture_output=True, text=True, timeout=280, check=True, env={"PATH": "/usr/bin:/bin"}
     )
     return set(re.findall(r"--[a-z0-9][a-z0-9-]+", told.stdout))
 
