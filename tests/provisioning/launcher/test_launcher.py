@@ -46,26 +46,28 @@ def test_the_engine_inherits_nothing(slot: Slot, monkeypatch: pytest.MonkeyPatch
     assert seen["cwd"].startswith(str(slot.site.run_dir))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make namespaces everywhere")
-def test_the_engine_sees_a_network_with_nothing_in_it_and_no_other_process(slot: Slot) -> None:
+def test_the_engine_sees_a_network_with_nothing_in_it_and_the_report_says_what_was_measured(slot: Slot) -> None:
     words = slot.launch()
     seen = json.loads(slot.engine.mark.read_text())
-    assert seen["interfaces"] == ["lo"]
-    assert seen["pid"] == 1
-    assert [word["network"] for word in words if "network" in word] == ["empty namespace"]
+    measured = "empty namespace" if seen["interfaces"] == ["lo"] else "host"
+    assert [word["network"] for word in words if "network" in word] == [measured]
+    if os.geteuid() == 0:  # without privileges it depends on the kernel; as root there is no excuse
+        assert measured == "empty namespace"
+        assert seen["pid"] == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make namespaces everywhere")
 def test_the_engine_cannot_see_the_secrets_nor_change_its_weights_nor_undo_that(slot: Slot) -> None:
     slot.launch()
     seen = json.loads(slot.engine.mark.read_text())
-    assert seen["capabilities"] == ["0" * 16, "0" * 16]
-    assert seen["tries"] == {
-        "secrets": "[]",
-        "write": "error: Read-only file system",
-        "read": "True",
-        "unmount": "'no'",
-    }
+    assert seen["capabilities"][0] == "0" * 16
+    if os.geteuid() == 0:  # without privileges the service's own user and systemd do this
+        assert seen["capabilities"][1] == "0" * 16
+        assert seen["tries"] == {
+            "secrets": "[]",
+            "write": "error: Read-only file system",
+            "read": "True",
+            "unmount": "'no'",
+        }
     assert (slot.site.secrets_dir / "roster-key").exists()
     assert list(slot.order.folder.iterdir())
 
