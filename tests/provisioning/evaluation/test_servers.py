@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 from pathlib import Path
 
 import psycopg
@@ -12,7 +13,6 @@ import pytest
 
 from provisioning import site_config
 from provisioning.evaluation import servers, site_file
-from tests.waiting import until
 
 
 @pytest.fixture
@@ -84,14 +84,25 @@ def test_a_server_that_cannot_start_says_why(server: servers.Postgres) -> None:
         server.start()
 
 
+def say(redis: servers.Redis, command: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(str(redis.socket))
+        connection.sendall(command + b"\r\n")
+        return connection.recv(100)
+
+
 def test_redis_answers_on_its_socket_only_and_keeps_nothing(tmp_path: Path) -> None:
     redis = servers.Redis(tmp_path / "redis", tmp_path / "redis.sock", tmp_path / "redis.log")
-    process = redis.start()
-    assert redis.ready()
+    redis.start()
+    assert say(redis, b"SET waiting 1") == b"+OK\r\n"
+    assert say(redis, b"CONFIG GET port").endswith(b"\r\n0\r\n")
     redis.stop()
-    until(lambda: process.poll() is not None, 5, "redis is gone")
     assert not redis.ready()
-    assert list((tmp_path / "redis").iterdir()) == []
+    redis.start()
+    try:
+        assert say(redis, b"GET waiting") == b"$-1\r\n"
+    finally:
+        redis.stop()
 
 
 def test_a_socket_path_over_the_limit_is_refused(tmp_path: Path) -> None:

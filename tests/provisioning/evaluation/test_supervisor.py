@@ -19,7 +19,8 @@ from provisioning.evaluation.supervisor import Program, Supervisor, born, spawn
 from tests.waiting import until
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
-STUBBORN = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"]
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+STUBBORN = [sys.executable, "-c", DEAF]
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -84,6 +85,7 @@ def test_stopping_ends_even_one_that_ignores_the_signal(
     monkeypatch.setattr(supervisor, "STOP_TIMEOUT_S", 0.3)
     keeper.start(program(base, "sleeper", SLEEPER))
     keeper.start(program(base, "stubborn", STUBBORN))
+    until(lambda: b"deaf" in (base / "stubborn.log").read_bytes(), 20, "it ignores the signal")
     pids = [pid_of(base, "sleeper"), pid_of(base, "stubborn")]
     keeper.stop_all()
     assert [born(pid) for pid in pids] == [0, 0]
