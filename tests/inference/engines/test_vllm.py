@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from inference.engines.engine import Finish, Order, Piece, Usage
-from inference.engines.errors import EngineError
-from inference.engines.vllm import Limits, Vllm
+from inference.engines.errors import EngineError, EngineProtocolError
+from inference.engines.vllm import Limits, Vllm, sse_data
 from inference.policy.rules import Sampling
 from tests.simulators.engine import HOSTILE, EngineStandIn
 from tests.waiting import until
@@ -145,3 +145,51 @@ async def test_a_cut_stream_leaves_nothing_for_the_next_request(stand_in: Engine
                 assert (await anext(pieces)).text == f"{number} "
     assert len(stand_in.seen) == 5
     await engine.close()
+
+
+async def read(*chunks: bytes, limits: Limits) -> list[bytes]:
+    async def wire() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    return [event async for event in sse_data(wire(), limits)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "good", "bad"),
+    [
+        (Limits(line_bytes=20), b"data: " + b"a" * 14 + b"\n\n", b"data: " + b"a" * 15 + b"\n\n"),
+        (Limits(line_bytes=20), b"data: " + b"a" * 14 + b"\n\n", b"data: " + b"a" * 15),  # and no end in sight
+        (Limits(event_bytes=8), b"data: aaaa\ndata: bbbb\n\n", b"data: aaaa\ndata: bbbbb\n\n"),
+        (Limits(total_bytes=20), b"data: aaaa\n\n", b"data: aaaa\n\ndata: bbbb\n\n"),
+        (Limits(), b"data: aaaa\n\n", b"data: aaaa\n"),
+        (Limits(), b": note\r\n\r\n", b"note\n\n"),
+    ],
+)
+async def test_each_limit_on_the_stream_holds_by_itself(limits: Limits, good: bytes, bad: bytes) -> None:
+    await read(good, limits=limits)
+    await read(*(bytes([byte]) for byte in good), limits=limits)
+    with pytest.raises(EngineProtocolError):
+        await read(bad, limits=limits)
+    with pytest.raises(EngineProtocolError):
+        await read(*(bytes([byte]) for byte in bad), limits=limits)
+
+
+async def test_events_are_the_same_however_the_bytes_are_cut() -> None:
+    wire = b'data: {"a": 1}\r\n\r\n: note\ndata: x\ndata: y\n\ndata: [DONE]\n\n'
+    for size in range(1, len(wire)):
+        parts = [wire[at : at + size] for at in range(0, len(wire), size)]
+        assert await read(*parts, limits=Limits()) == [b'{"a": 1}', b"xy", b"[DONE]"]
+
+
+async def test_a_line_without_an_end_is_given_up_at_its_limit_and_not_read_on() -> None:
+    taken = 0
+
+    async def wire() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for taken in range(1, 1000):
+            yield b"data: aaaa"
+
+    with pytest.raises(EngineProtocolError):
+        [event async for event in sse_data(wire(), Limits(line_bytes=20))]
+    assert taken == 3
