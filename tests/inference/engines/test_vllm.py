@@ -187,7 +187,8 @@ async def test_a_line_without_an_end_is_given_up_at_its_limit_and_not_read_on() 
 
     async def wire() -> AsyncIterator[bytes]:
         nonlocal taken
-        for taken in range(1, 1000):
+        while True:
+            taken += 1
             yield b"data: aaaa"
 
     with pytest.raises(EngineProtocolError):

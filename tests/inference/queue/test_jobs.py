@@ -303,9 +303,11 @@ def test_an_interactive_request_whose_process_died_gets_an_unknown_outcome_once(
 
     def write(request_id: str, kind: str, minutes: int) -> None:
         at_us = now_us() - minutes * 60_000_000
-        values = {"action": "inference.requested", "actor": "ward-7", "outcome": "ok", "client": "ward-7"}
+        entry = Entry(
+            at_us=at_us, kind=kind, action="x", actor="ward-7", outcome="ok", client="ward-7", request_id=request_id
+        )
         with transaction.atomic():
-            audit.write(Entry(at_us=at_us, kind=kind, request_id=request_id, **values))
+            audit.write(entry)
 
     write("req_answered", "intent", 30)
     write("req_answered", "outcome", 29)
