@@ -107,4 +107,6 @@ def _arguments(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> str:
+    if value == "":
+        return "none"
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -32,6 +32,14 @@ WORDS = {
     "rejected": "Rejected",
     "withdrawn": "Withdrawn",
 }
+# Once carried out, what became of the deployment says more than that it was ordered.
+DEPLOYED = {
+    "starting": ("unknown", "Starting"),
+    "serving": ("well", "Serving"),
+    "draining": ("unknown", "Draining"),
+    "retired": ("unknown", "Has served"),
+    "failed": ("failed", "Engine did not start"),
+}
 
 
 class ApproveForm(forms.Form):
@@ -156,21 +164,26 @@ def _context(request: HttpRequest, change_id: int) -> dict[str, Any]:
         raise Http404
     me, line = access.actor(request), _line(request, change)
     deployment = next((item for item in releases.deployments() if item.change_id == change.id), None)
+    starting = deployment is not None and deployment.state == "starting"
     serving = releases.serving()
-    # Against what runs now while it is undecided; afterwards against nothing, because now has moved on.
-    runs = changes.change(serving.change_id) if serving and serving.change_id != change.id else None
+    # Against what runs now until it runs itself; afterwards against nothing, because now has moved on.
+    pending = change.state in {"open", "approved"} or starting
+    runs = changes.change(serving.change_id) if serving and pending else None
     rows = diff.rows(runs.facts if runs else None, change.facts)
+    level, word = DEPLOYED.get(deployment.state if deployment else "", (line.level, line.word))
     may_sign = [name for name in accounts.holders(Permission.CHANGE_APPROVE) if name != change.proposer]
     return {
         "change": change,
         "line": line,
+        "level": level,
+        "word": word,
         "rows": rows,
         "runs": runs,
         "changed": sum(1 for row in rows if row.changed),
         "missing": [name for name in may_sign if name not in change.tally.approved_by],
         "names": {row.username: row.display_name for row in accounts.people()},
         "deployment": deployment,
-        "moving": change.state == "approved" or (deployment is not None and deployment.state == "starting"),
+        "moving": change.state == "approved" or starting,
         "approve_form": ApproveForm() if line.mine else None,
         "reject_form": RejectForm() if line.mine else None,
         "may_withdraw": change.state == "open"

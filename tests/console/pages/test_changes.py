@@ -166,3 +166,15 @@ def test_what_already_serves_cannot_be_proposed_again(digest: str, change_id: in
 def test_a_change_that_is_not_there_is_not_found(door: Enter) -> None:
     for number in ("999999", "99999999999999999999999999"):
         assert door("bob").get(f"/changes/{number}").status_code == 404
+
+
+def test_an_engine_that_did_not_start_is_not_shown_as_carried_out(change_id: int, door: Enter) -> None:
+    door("bob").approve(change_id)
+    door("carol").approve(change_id)
+    deployment = releases.live_deployments()[0].id
+    deploying.mark_failed(actor="test", deployment_id=deployment, code="start_timeout", message="It was not ready.")
+    page = said(door("bob"), change_id)
+    assert "Engine did not start" in page
+    assert "It was not ready." in page
+    assert "start_timeout" in page
+    assert "hx-get" not in page
