@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
+from appliance.audit import services as audit
 from appliance.audit.entry import Entry, now_us
 from appliance.keyring.errors import SealBrokenError
 from inference.clients import services as clients
@@ -296,11 +297,6 @@ def entry(claim: services.Claim, *, kind: str, outcome: str) -> Any:
 
 
 def test_an_interactive_request_whose_process_died_gets_an_unknown_outcome_once(rights: Rights) -> None:
-    from django.db import transaction  # noqa: PLC0415
-
-    from appliance.audit import services as audit  # noqa: PLC0415
-    from appliance.audit.entry import Entry, now_us  # noqa: PLC0415
-
     def write(request_id: str, kind: str, minutes: int) -> None:
         at_us = now_us() - minutes * 60_000_000
         entry = Entry(
