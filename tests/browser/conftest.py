@@ -9,13 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    expect,
+    sync_playwright,
+)
 
 from provisioning.evaluation.site_file import REPOSITORY
 from tests.box import Box
 
 SCREENSHOTS = REPOSITORY / "var" / "screenshots"
 HERE = Path(__file__).parent
+# Two cores run an engine, a browser and eleven processes: a page may take its time, a promise may not.
+PATIENCE_MS = 60_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,6 +73,7 @@ def chromium() -> Iterator[Browser]:
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         pytest.skip("chromium is not installed")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
@@ -85,7 +97,7 @@ def visit(box: Box, chromium: Browser, sessions: dict[str, Any]) -> Iterator[Vis
     def come(name: str, **context: Any) -> Visitor:
         kept = {"storage_state": sessions[name]} if name in sessions else {}
         opened = chromium.new_context(**kept, **context)
-        opened.set_default_timeout(15_000)
+        opened.set_default_timeout(PATIENCE_MS)
         visitor = Visitor(box, name, opened, opened.new_page())
         visitors.append(visitor)
         watch(visitor)
