@@ -59,7 +59,7 @@ def show(run: Run) -> None:
     for row in run.audit.get("records", []):
         print(f"  {row['position']:>8}  {row['at']}  {row['kind']:<8} {row['action']:<20} {row['outcome']}")
     print(f"\nConsole  {run.site.console.url}/      LAN API  {run.site.api.url}/v1")
-    print(f"API key  {run.layout.base / 'api-key'}")
+    print(f"API key  {run.key}   (also in {run.layout.base / 'api-key'})")
     print("Sign in as one of these; the one-time code comes from `make code PERSON=name`:")
     for person in run.cast.values():
         print(f"  {person.username:<6} {person.password}   {', '.join(person.roles)}")
