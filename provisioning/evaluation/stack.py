@@ -64,6 +64,8 @@ def appliance(layout: Layout, site: site_config.Site) -> Iterator[Program]:
     celery = ["-m", "celery", "-A", "appliance.celery"]
     console = ["-k", "gthread", "--threads", "4", "--workers", str(site.console.workers)]
     api = ["-k", "asgi", "--asgi-loop", "uvloop", "--asgi-lifespan", "on", "--workers", str(site.api.workers)]
+    # Longer than clients keep idle connections: whoever hangs up second may lose a request (gunicorn's default is 2 s).
+    api += ["--http-parser", "python", "--keep-alive", "75"]
     queues = ["-Q", "jobs,imports,maintenance", "-c", "2", "--without-mingle", "--without-gossip"]
     schedule = ["--schedule", str(layout.base / "run" / "beat"), "--pidfile", ""]
     yield _program(layout, "api", _gunicorn("appliance.asgi:application", site.api, api), role=app)
