@@ -66,11 +66,13 @@ def appliance(layout: Layout, site: site_config.Site) -> Iterator[Program]:
     api = ["-k", "asgi", "--asgi-loop", "uvloop", "--asgi-lifespan", "on", "--workers", str(site.api.workers)]
     # Longer than clients keep idle connections: whoever hangs up second may lose a request (gunicorn's default is 2 s).
     api += ["--http-parser", "python", "--keep-alive", "75"]
-    queues = ["-Q", "jobs,imports,maintenance", "-c", "2", "--without-mingle", "--without-gossip"]
+    quiet = ["--without-mingle", "--without-gossip"]
     schedule = ["--schedule", str(layout.base / "run" / "beat"), "--pidfile", ""]
     yield _program(layout, "api", _gunicorn("appliance.asgi:application", site.api, api), role=app)
     yield _program(layout, "console", _gunicorn("appliance.wsgi:application", site.console, console), role=app)
-    yield _program(layout, "worker", [*celery, "worker", *queues], role=app)
+    # Two: a long job or import must not hold up the sweeps that find what was left behind.
+    yield _program(layout, "worker", [*celery, "worker", "-Q", "jobs", "-c", "2", *quiet], role=app)
+    yield _program(layout, "chores", [*celery, "worker", "-Q", "imports,maintenance", "-c", "2", *quiet], role=app)
     yield _program(layout, "beat", [*celery, "beat", *schedule], role=app)
     yield _program(layout, "engines", [manage, "supervise_engines"], role=app)
     yield _program(layout, "sampler", [manage, "sample_gpus"], role=app)
