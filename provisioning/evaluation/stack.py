@@ -71,8 +71,13 @@ def appliance(layout: Layout, site: site_config.Site) -> Iterator[Program]:
     yield _program(layout, "api", _gunicorn("appliance.asgi:application", site.api, api), role=app)
     yield _program(layout, "console", _gunicorn("appliance.wsgi:application", site.console, console), role=app)
     # Two: a long job or import must not hold up the sweeps that find what was left behind.
-    yield _program(layout, "worker", [*celery, "worker", "-Q", "jobs", "-c", "2", *quiet], role=app)
-    yield _program(layout, "chores", [*celery, "worker", "-Q", "imports,maintenance", "-c", "2", *quiet], role=app)
+    yield _program(layout, "worker", [*celery, "worker", "-n", "jobs@%h", "-Q", "jobs", "-c", "2", *quiet], role=app)
+    yield _program(
+        layout,
+        "chores",
+        [*celery, "worker", "-n", "chores@%h", "-Q", "imports,maintenance", "-c", "2", *quiet],
+        role=app,
+    )
     yield _program(layout, "beat", [*celery, "beat", *schedule], role=app)
     yield _program(layout, "engines", [manage, "supervise_engines"], role=app)
     yield _program(layout, "sampler", [manage, "sample_gpus"], role=app)
