@@ -7,6 +7,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.test import Client
 
@@ -176,14 +177,19 @@ def test_next_that_is_a_path_of_ours_is_where_sign_in_leads() -> None:
 
 def test_the_session_id_changes_at_both_steps_and_a_planted_one_is_never_used() -> None:
     bob = cast.member("bob")
+    attackers = SessionStore()
+    attackers["kept"] = "by the attacker"
+    attackers.create()
+    planted = str(attackers.session_key)
     browser = Client()
-    browser.cookies["isoward_session"] = "a" * 32
+    browser.cookies["isoward_session"] = planted
     first_step(browser, bob)
     pending = browser.cookies["isoward_session"].value
     browser.post("/sign-in/code", {"code": bob.code()})
     signed_in = browser.cookies["isoward_session"].value
-    assert len({"a" * 32, pending, signed_in}) == 3
-    assert not Session.objects.filter(session_key=pending).exists()
+    assert len({planted, pending, signed_in}) == 3
+    assert not Session.objects.filter(session_key__in=[planted, pending]).exists()
+    assert "kept" not in browser.session
 
 
 def test_the_session_cookie_is_for_this_site_alone_and_not_for_scripts() -> None:
