@@ -17,6 +17,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from appliance.accounts import services as accounts
 from appliance.alerts import selectors as alerts
 from inference.engines import gate, supervisor
 from inference.engines.supervisor import Supervisor
@@ -257,6 +258,18 @@ def test_one_missed_health_check_is_no_fault_and_many_are(
     serving = selectors.serving()
     assert serving is not None
     assert serving.degraded_since is not None
+
+
+def test_a_colleague_enrolled_later_does_not_change_what_runs(
+    here: Site, stage: Stage, watch: Supervisor, answers: Answers
+) -> None:
+    started(stage, watch, answers, stage.receive(1))
+    before = (here.slots_dir / "a" / "order.json").read_bytes()
+    accounts.create_person(
+        actor="erin", username="frank", display_name="Frank", password="frank-has-a-long-password", roles=["approver"]
+    )
+    watch.step()
+    assert (here.slots_dir / "a" / "order.json").read_bytes() == before
 
 
 def test_a_flag_changed_by_sql_reaches_the_launcher_as_another_digest(
