@@ -15,7 +15,12 @@ def test_the_card_says_it_is_not_for_clinical_use() -> None:
     written = card.card(TRAINING, MEASURED)
     assert written["intended_use"] == "Demonstrates the appliance. Not for clinical use."
     assert written["license"] == "Apache-2.0"
-    assert written["source"].endswith("seed 5")
+    assert written["source"].endswith("seeds 5")
+
+
+def test_the_card_names_the_seed_of_each_run() -> None:
+    second = {"parameters": 1, "plan": {"seed": 6}, "continues": TRAINING}
+    assert card.card(second, MEASURED)["source"].endswith("seeds 5 then 6")
 
 
 def test_golden_cases_cover_every_task_and_both_languages() -> None:
