@@ -19,6 +19,12 @@ def path(layout: Layout) -> Path:
     return layout.base / "summary.json"
 
 
+def taken_before() -> list[dict[str, Any]]:
+    """The steps of the bootstrap, which ran in another process."""
+    steps: list[dict[str, Any]] = json.loads(os.environ.get(STEPS_KEY) or "[]")
+    return steps
+
+
 def summary(run: Run, error: str = "") -> dict[str, Any]:
     """Everything the run knows; `ok` only with an answer and a verified trail behind it."""
     answer = run.answer
@@ -37,7 +43,7 @@ def summary(run: Run, error: str = "") -> dict[str, Any]:
         "audit": run.audit,
         "console": f"http://127.0.0.1:{run.layout.console_port}/",
         "api": f"http://127.0.0.1:{run.layout.api_port}/v1",
-        "steps": json.loads(os.environ.get(STEPS_KEY) or "[]") + run.steps.as_json(),
+        "steps": taken_before() + run.steps.as_json(),
     }
 
 

@@ -46,12 +46,13 @@ class Steps:
     """All steps of one run, in order, with their times."""
 
     taken: list[Step] = field(default_factory=list)
+    before: int = 0  # steps that another program of the same run took; the count goes on
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         step = Step(name)
         self.taken.append(step)
-        print(f"[{len(self.taken):2}] {name} ...", flush=True)
+        print(f"[{self.before + len(self.taken):2}] {name} ...", flush=True)
         try:
             yield step
         except BaseException:

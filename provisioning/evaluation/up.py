@@ -18,6 +18,7 @@ from provisioning.evaluation.child import NoIdentityError
 from provisioning.evaluation.run import Run, RunError
 from provisioning.evaluation.servers import ServersError
 from provisioning.evaluation.site_file import Layout
+from provisioning.evaluation.steps import Steps
 
 REFUSALS = (
     NoIdentityError,
@@ -49,7 +50,7 @@ def main() -> int:
         gpus=environments.gpus(),
     )
     once = os.environ.get("ONCE") == "1"
-    run, error = Run(layout), ""
+    run, error = Run(layout, Steps(before=len(report.taken_before()))), ""
     report.path(layout).unlink(missing_ok=True)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
