@@ -96,6 +96,8 @@ def test_the_diff_shows_every_fact_and_marks_the_lines_that_differ() -> None:
         ("--enforce-eager", False),
     ]
     assert [line.text for line in arguments.was if line.changed] == ["--max-model-len 1024"]
+    assert rows["Release digest"].changed
+    assert arguments.changed
     assert not rows["unheard_of"].changed
 
 
