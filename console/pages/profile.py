@@ -37,7 +37,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "began": began,
         "ends": began + timedelta(seconds=middleware.ABSOLUTE_S),
         "idle_minutes": middleware.IDLE_S // 60,
-        "form": ThemeForm(initial={"theme": context.Shell(request).theme}),
+        "form": ThemeForm(initial={"theme": context.Shell(request).theme or "auto"}),
     }
     return render(request, "console/profile/page.html", shown)
 
@@ -48,7 +48,7 @@ def theme(request: HttpRequest) -> HttpResponse:
     """Remember the look in this browser; it says nothing about the person, so it needs no row."""
     form = ThemeForm(request.POST)
     response = redirect("profile")
-    if form.is_valid() and form.cleaned_data["theme"]:
+    if form.is_valid() and form.cleaned_data["theme"] in context.THEMES:
         response.set_cookie(
             context.THEME_COOKIE,
             form.cleaned_data["theme"],

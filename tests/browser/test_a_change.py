@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from provisioning.evaluation import request
 from tests.box import Box
-from tests.browser.conftest import Visit
+from tests.browser.conftest import SCREENSHOTS, Visit
 from tests.simulators.evaluation_publisher import BUNDLE
 from tests.waiting import until
 
@@ -40,6 +40,8 @@ def test_alice_imports_and_proposes_bob_and_carol_sign_and_it_serves(box: Box, v
     bob.open("/")
     bob.page.get_by_role("link", name=re.compile(f"Approve or reject change {change_id}")).click()
     expect(bob.page.get_by_role("row", name=re.compile("^Version"))).to_contain_text(str(version))
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    bob.page.screenshot(path=SCREENSHOTS / "change-to-approve-1280-light.png", full_page=True)
     bob.approve(change_id)
     expect(bob.page.get_by_text("1 of 2 approvals.")).to_be_visible()
     expect(bob.page.get_by_label("Your password")).to_have_count(0)

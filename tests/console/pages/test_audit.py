@@ -11,6 +11,7 @@ from django.db import transaction
 
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
+from appliance.audit.entry import now_us
 from console.pages import audit as page
 from tests.console.conftest import Enter
 from tests.console.door import SignedIn, records, text
@@ -49,8 +50,8 @@ def test_reading_the_readings_adds_one_each_and_no_loop(dave: SignedIn) -> None:
 
 def test_pages_follow_each_other_without_a_gap_or_a_repeat(dave: SignedIn, monkeypatch: pytest.MonkeyPatch) -> None:
     # All in one millisecond: a paging key that loses the last digits would lose or repeat rows.
-    moments = itertools.count(audit.now_us())
-    monkeypatch.setattr(audit, "now_us", lambda: next(moments))
+    moments = itertools.count(now_us())
+    monkeypatch.setattr("appliance.audit.services.now_us", lambda: next(moments))
     write(2 * page.PER_PAGE + 7)
     seen: list[str] = []
     where = "/audit?actor=system%3Atest"

@@ -84,7 +84,7 @@ def test_an_alert_is_taken_on_once_and_counts_in_the_menu_until_then(door: Enter
 def test_without_a_card_the_gpu_page_says_why(door: Enter) -> None:
     page = text(door("bob").get("/gpus"))
     assert "No GPU has been seen on this machine" in page
-    assert "the sampler has never run" in page
+    assert "The sampler has never run" in page
 
 
 def test_an_empty_queue_says_how_work_gets_there(door: Enter) -> None:
