@@ -123,6 +123,9 @@ def test_what_came_from_the_medium_answers_and_the_receipt_says_which_release_an
     assert (answer.receipt["release_digest"], answer.receipt["change_id"]) == (digest, change_id)
     approvers = {name for (name,) in rows(box, "SELECT approver FROM changes_approval WHERE change_id = %s", change_id)}
     assert approvers == {"bob", "carol"}
+    (gate,) = rows(box, "SELECT gate FROM releases_deployment WHERE change_id = %s", change_id)[0]
+    assert gate["ok"] is True
+    assert gate["cases"] > 0, "the release brings golden prompts, and the engine answered them before it served"
     assert f"serving: {BUNDLE} 1" in box.manage("releases")
 
 
