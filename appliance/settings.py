@@ -120,7 +120,8 @@ CSRF_COOKIE_SECURE = SITE.console.tls
 CSRF_FAILURE_VIEW = "console.pages.errors.csrf_failure"
 SECURE_HSTS_SECONDS = 31536000 if SITE.console.tls else 0
 SECURE_CONTENT_TYPE_NOSNIFF = True
-SECURE_REFERRER_POLICY = "no-referrer"
+# Not no-referrer: browsers then send `Origin: null` with our own forms, which the CSRF check must refuse.
+SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 
