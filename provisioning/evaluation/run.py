@@ -135,7 +135,13 @@ class Run:
         if standing.release_known(self.site, digest=self.digest):
             step.done(f"{name} version {version} is already here, release {self.digest[:12]}")
             return
-        out = stack.manage(self.layout, "import_bundle", str(medium), name, "--actor", "alice")
+        try:
+            out = stack.manage(self.layout, "import_bundle", str(medium), name, "--actor", "alice")
+        except stack.CommandError as error:
+            if standing.deployment(self.site) is None:
+                raise
+            # A box keeps what it has seen of a publisher, on purpose; this one was filled from another signing.
+            raise RunError(f"{error}\nTo begin anew with this bundle, remove {self.layout.base}") from error
         self.digest = out.strip().splitlines()[-1]
         step.done(f"{name} version {version} verified, release {self.digest[:12]}")
 
