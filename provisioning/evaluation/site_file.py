@@ -104,7 +104,7 @@ class Layout:
 
 def write(layout: Layout) -> site_config.Site:
     """Make the directories and the site file, read it back, return what it says."""
-    for directory in (layout.base, layout.base / "state", layout.base / "run", layout.logs):
+    for directory in (layout.base / "state" / "static", layout.base / "run", layout.logs):
         directory.mkdir(parents=True, exist_ok=True)
     text = TEMPLATE.format(
         base=layout.base,
