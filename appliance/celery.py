@@ -24,5 +24,3 @@ SCHEDULE = [
     ("execute approved changes", "appliance.changes.tasks.execute_approved", 5.0),
 ]
 app.conf.beat_schedule = {name: {"task": task, "schedule": every} for name, task, every in SCHEDULE}
-# Beat remembers nothing worth keeping; its file lives with the state so that a read-only code folder works.
-app.conf.beat_schedule_filename = os.environ.get("ISOWARD_BEAT_FILE", "/tmp/isoward-beat")  # noqa: S108 - overridden by the unit
