@@ -27,8 +27,11 @@ from inference.admission.lanes import Lanes
 from inference.admission.standing import Standing
 from inference.engines.engine import PRIORITY, Engine, Finish, Order, Piece, Usage
 from inference.engines.errors import EngineError
-from inference.policy import rules
+from inference.policy import checks, rules
+from inference.policy.ask import Ask, Prompt
+from inference.policy.catalog import Task
 from inference.policy.errors import PolicyRefusal
+from inference.policy.rules import Decision, Rights
 from inference.releases.selectors import Serving
 
 
@@ -45,7 +48,7 @@ _LONGEST_WAIT_S = 5.0
 class Caller:
     """Whom an answer is for. The door writes down why it stops listening before it does."""
 
-    rights: rules.Rights
+    rights: Rights
     request_id: str
     left: str = "interrupted"
 
@@ -73,6 +76,8 @@ class Receipt:
     purpose: str
     dropped_fields: tuple[str, ...]
     model: str
+    checked: checks.Checked | None = None
+    """What the draft was held against; only once it is whole."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -83,6 +88,7 @@ class Receipt:
             "task": self.task,
             "purpose": self.purpose,
             "dropped_fields": list(self.dropped_fields),
+            "checks": None if self.checked is None else self.checked.as_json(),
             "ai_generated": True,
         }
 
@@ -103,12 +109,13 @@ class Done:
     usage: Usage
 
 
-async def answer(ask: rules.Ask, *, caller: Caller, house: House) -> AsyncGenerator[Opened | Piece | Done, None]:
+async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Opened | Piece | Done, None]:
     """Opened, then pieces, then Done; or one of the refusals named on each line."""
     serving = house.standing.serving()  # StaleError, NoModelError
-    check_model(ask, serving)  # PolicyRefusal
+    rules.check_model(ask.model, serving.served_model_name, caller.rights)  # PolicyRefusal
     decision = rules.decide(ask, caller.rights)  # PolicyRefusal
-    prompt = rules.minimize(ask.record, decision.task, already=ask.dropped)  # PolicyRefusal
+    check_route(decision.task, serving)  # PolicyRefusal
+    prompt = rules.prepare(ask, decision.task)  # PolicyRefusal
     with house.lanes.slot(lane=decision.lane, client=caller.rights.client):  # QueueFullError
         pair = Pair(house.book, caller, _intent(ask, decision, prompt, caller, serving))
         try:
@@ -120,8 +127,12 @@ async def answer(ask: rules.Ask, *, caller: Caller, house: House) -> AsyncGenera
                     house.standing.check_still(caller.rights)  # PolicyRefusal: revoked while it ran
                     pair.saw(piece)
                     yield piece
+            checked = checks.judge(decision.task, prompt, pair.text, cut=pair.finish is Finish.LENGTH)  # PolicyRefusal
+            if told := rules.disclosure(decision.task, prompt):
+                pair.saw(piece := Piece(told, pair.usage))
+                yield piece
             await pair.conclude("ok")  # AuditUnavailableError: not called complete
-            yield Done(receipt, pair.finish, pair.usage)
+            yield Done(replace(receipt, checked=checked), pair.finish, pair.usage)
         except (EngineError, PolicyRefusal) as error:
             await pair.conclude(error.code)
             raise
@@ -135,10 +146,10 @@ def salt(secret: bytes) -> bytes:
     return hmac.new(secret, b"isoward-cache-salt-v1", hashlib.sha256).digest()
 
 
-def check_model(ask: rules.Ask, serving: Serving) -> None:
-    """The request names the served model, or leaves the choice to us by naming `default`."""
-    if ask.model not in {serving.served_model_name, "default"}:
-        raise PolicyRefusal("model_not_found", "that model is not served here; see /v1/models", param="model")
+def check_route(task: Task, serving: Serving) -> None:
+    """The approved change routes this task to the model that serves; deterministic, and never a guess (S0-10)."""
+    if serving.routes.get(task.id) != serving.served_model_name:
+        raise PolicyRefusal("task_not_routed", "no approved change routes that task to a model", param="metadata.task")
 
 
 class Pair:
@@ -210,10 +221,8 @@ def _looked_at(task: asyncio.Task[Position]) -> None:
         task.exception()
 
 
-def _intent(
-    ask: rules.Ask, decision: rules.Decision, prompt: rules.Minimized, caller: Caller, serving: Serving
-) -> Entry:
-    hmac_key, prompt_hmac = audit.fingerprint(f"{prompt.instruction}\n{prompt.text}".encode())
+def _intent(ask: Ask, decision: Decision, prompt: Prompt, caller: Caller, serving: Serving) -> Entry:
+    hmac_key, prompt_hmac = audit.fingerprint(prompt.content)
     patient_tag = audit.fingerprint(ask.patient_id.encode(), use="patient")[1] if ask.patient_id else ""
     return Entry(
         at_us=now_us(),
@@ -225,7 +234,7 @@ def _intent(
         request_id=caller.request_id,
         client=caller.rights.client,
         key_id=caller.rights.key_id,
-        end_user=ask.end_user,
+        end_user=caller.rights.end_user or ask.end_user,
         purpose=decision.purpose,
         task=decision.task.id,
         data_class=decision.data_class.value,
@@ -239,9 +248,7 @@ def _intent(
     )
 
 
-def _receipt(
-    position: Position, caller: Caller, serving: Serving, decision: rules.Decision, prompt: rules.Minimized
-) -> Receipt:
+def _receipt(position: Position, caller: Caller, serving: Serving, decision: Decision, prompt: Prompt) -> Receipt:
     return Receipt(
         request_id=caller.request_id,
         release_digest=serving.release_digest,
@@ -255,9 +262,9 @@ def _receipt(
 
 
 def _order(
-    ask: rules.Ask,
-    decision: rules.Decision,
-    prompt: rules.Minimized,
+    ask: Ask,
+    decision: Decision,
+    prompt: Prompt,
     caller: Caller,
     serving: Serving,
     salt: bytes,
@@ -265,8 +272,7 @@ def _order(
     return Order(
         slot=serving.slot,
         model=serving.served_model_name,
-        instruction=prompt.instruction,
-        text=prompt.text,
+        prompt=prompt,
         sampling=ask.sampling,
         priority=PRIORITY[decision.lane],
         # T14: one client can never learn from timing what another one asked.

@@ -11,6 +11,8 @@ from inference.api import document, schemas, sse
 from inference.api.desk import Desk
 from inference.api.exchange import CallerLeftError, Exchange
 from inference.engines.engine import Piece
+from inference.policy import tools as envelopes
+from inference.policy.ask import Ask
 from inference.policy.rules import Rights
 from inference.serve import Caller, Done, Opened, answer
 
@@ -24,18 +26,20 @@ async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str)
 
 
 async def _whole(exchange: Exchange, desk: Desk, request: schemas.ChatRequest, caller: Caller) -> None:
-    parts: list[str] = []
+    parts: list[Piece] = []
     async with aclosing(answer(request.ask, caller=caller, house=desk.house)) as steps:
         async for step in steps:
             match step:
                 case Piece():
-                    parts.append(step.text)
+                    parts.append(step)
                 case Done():
-                    await exchange.reply(200, sse.completion("".join(parts), step))
+                    logprobs = [item for piece in parts for item in piece.logprobs]
+                    await exchange.reply(200, sse.completion(_read(request.ask, parts), step, logprobs))
 
 
 async def _stream(exchange: Exchange, desk: Desk, request: schemas.ChatRequest, caller: Caller) -> None:
     chunks: sse.Chunks | None = None
+    held: list[Piece] = []
     async with aclosing(answer(request.ask, caller=caller, house=desk.house)) as steps:
         async for step in steps:
             if isinstance(step, Opened):
@@ -48,10 +52,26 @@ async def _stream(exchange: Exchange, desk: Desk, request: schemas.ChatRequest, 
                 await exchange.stream()
                 await exchange.event(chunks.opening())
             if isinstance(step, Done):
-                await exchange.event(chunks.closing(step))
+                await exchange.event(_end(chunks, request.ask, held, step))
                 await exchange.end()
+            elif envelopes.offered(request.ask.tools, request.ask.tool_choice):
+                held.append(step)  # an envelope means something only once it is closed
             elif step.text:
-                await exchange.event(chunks.text(step.text))
+                await exchange.event(chunks.text(step))
+
+
+def _end(chunks: sse.Chunks, ask: Ask, held: list[Piece], done: Done) -> bytes:
+    if not held:
+        return chunks.closing(done)
+    found = _read(ask, held)
+    if found.call is not None:
+        return chunks.called(found.call) + chunks.closing(done, called=True)
+    return chunks.text(Piece(found.text, done.usage)) + chunks.closing(done)
+
+
+def _read(ask: Ask, pieces: list[Piece]) -> envelopes.Answer:
+    text = "".join(piece.text for piece in pieces)
+    return envelopes.read(text) if envelopes.offered(ask.tools, ask.tool_choice) else envelopes.Answer(text=text)
 
 
 async def _while_listening(exchange: Exchange, caller: Caller, work: Coroutine[Any, Any, None]) -> None:

@@ -15,7 +15,7 @@ import re
 from typing import Any
 
 from inference.api.errors import BadRequestError
-from inference.policy.rules import Decimal
+from inference.policy.ask import Decimal
 
 DEEPEST = 32
 MOST_VALUES = 20_000

@@ -13,9 +13,8 @@ from inference.api import document, schemas, sse
 from inference.api.desk import Desk
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
-from inference.policy.rules import Rights
+from inference.policy.rules import Rights, check_model
 from inference.queue import selectors, services
-from inference.serve import check_model
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -27,7 +26,7 @@ async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str)
         raise BadRequestError("invalid_idempotency_key", "Idempotency-Key is 1 to 128 printable characters")
     ask = schemas.job(document.parse(await exchange.body()))
     with contextlib.suppress(NoModelError):  # accepted work waits for an engine; the model is checked again then
-        check_model(ask, desk.standing.serving())
+        check_model(ask.model, desk.standing.serving().served_model_name, rights)
     accepted = await desk.rows.call(
         services.submit,
         actor=rights.client,

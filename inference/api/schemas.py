@@ -1,25 +1,27 @@
 """What a body may hold, field by field: an allow-list at every depth. A field that is not here is a 400 that names it.
 
-Decides shapes, types and bounds. Whether the request is allowed is `inference.policy`. No value of the caller's is
-ever quoted in a refusal, only the name of the field.
+Decides shapes, types and bounds of a chat body. Whether the request is allowed is `inference.policy`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from inference.api import document
+from inference.api import turns
 from inference.api.errors import BadRequestError
-from inference.policy.catalog import DataClass
-from inference.policy.rules import Ask, Sampling
+from inference.api.fields import Fields
+from inference.policy import schema as schemas
+from inference.policy import tools as envelopes
+from inference.policy.ask import Ask, Sampling, Tool
+from inference.policy.catalog import TASKS, DataClass, Form
 
 MOST_TOKENS = 32_768
-_TOKEN = re.compile(r"[A-Za-z0-9._:@/+-]{1,128}")
-_FIELD_NAME = re.compile(r"[\x21-\x7e]{1,64}")
+MOST_LOGPROBS = 5
+MOST_TOOLS = 128
+LONGEST_DESCRIPTION = 2_000
 _SEED = 2**63
+_ANY_OBJECT = {"type": "object"}
 
 
 @dataclass(frozen=True)
@@ -31,41 +33,71 @@ class ChatRequest:
     include_usage: bool = False
 
 
+@dataclass(frozen=True)
+class Labels:
+    """What every request says of itself in `metadata` and `user`."""
+
+    task: str
+    purpose: str
+    patient_id: str
+    data_class: str
+    end_user: str
+
+    def ask(self, model: str, **content: Any) -> Ask:
+        return Ask(
+            model=model,
+            task=self.task,
+            purpose=self.purpose,
+            patient_id=self.patient_id,
+            data_class=self.data_class,
+            end_user=self.end_user,
+            **content,
+        )
+
+
+def labels(fields: Fields) -> Labels:
+    """Task, purpose, patient and data class, and the person the app says it acts for."""
+    end_user = fields.token("user")
+    metadata = fields.object("metadata")
+    found = Labels(
+        task=metadata.token("task"),
+        purpose=metadata.token("purpose"),
+        patient_id=metadata.text("patient_id"),
+        data_class=metadata.choice("data_class", tuple(DataClass)),
+        end_user=end_user,
+    )
+    metadata.end()
+    return found
+
+
 def chat(value: Any, *, within: str = "") -> ChatRequest:
     """`POST /v1/chat/completions`."""
-    fields = _Fields(value, within)
-    sampling = Sampling(
-        max_tokens=_max_tokens(fields),
-        temperature=fields.number("temperature", 0, 2),
-        top_p=fields.number("top_p", 0, 1, above_low=True),
-        seed=fields.integer("seed", -_SEED, _SEED - 1),
-        stop=_stop(fields),
-    )
+    fields = Fields(value, within)
+    drawn = sampling(fields, logprobs=_logprobs(fields))
     model = fields.text("model", required=True)
-    end_user = fields.token("user")
-    fields.integer("n", 1, 1)
+    about = labels(fields)
     stream = fields.flag("stream")
-    include_usage = _stream_options(fields, stream=stream)
-    metadata = fields.take("metadata")
-    labels = _Fields({} if metadata is None else metadata, f"{within}metadata.")
-    ask = Ask(
-        model=model,
-        record=_record(fields.take("messages"), f"{within}messages"),
-        task=labels.token("task"),
-        purpose=labels.token("purpose"),
-        patient_id=labels.text("patient_id"),
-        data_class=labels.choice("data_class", tuple(DataClass)),
-        end_user=end_user,
-        sampling=sampling,
-    )
-    labels.end()
+    include_usage = stream_options(fields, stream=stream)
+    offered, choice = _tools(fields)
+    wanted = response_format(fields)
+    if wanted is not None and choice != envelopes.NONE:
+        raise BadRequestError("out_of_range", "tools and response_format do not go together", param="response_format")
+    _ignorable(fields)
+    messages = fields.required("messages")
     fields.end()
+    task = TASKS.get(about.task)
+    content: dict[str, Any]
+    if task is not None and task.form is Form.CONVERSATION:
+        content = {"turns": turns.conversation(messages, f"{within}messages")}
+    else:
+        content = {"record": turns.record(messages, f"{within}messages")}
+    ask = about.ask(model, sampling=drawn, schema=wanted, tools=offered, tool_choice=choice, **content)
     return ChatRequest(ask=ask, stream=stream, include_usage=include_usage)
 
 
 def job(value: Any) -> Ask:
     """`POST /v1/jobs`: a chat body that nobody waits for."""
-    fields = _Fields(value, "")
+    fields = Fields(value, "")
     request = chat(fields.take("request"), within="request.")
     fields.end()
     if request.stream:
@@ -73,86 +105,117 @@ def job(value: Any) -> Ask:
     return request.ask
 
 
-class _Fields:
-    """The fields of one object. Each is taken once, by name and type; `end` refuses what was not taken."""
+def sampling(fields: Fields, *, logprobs: int | None = None) -> Sampling:
+    """How to draw; the same fields for every door that makes text."""
+    found = Sampling(
+        max_tokens=_max_tokens(fields),
+        temperature=fields.number("temperature", 0, 2),
+        top_p=fields.number("top_p", 0, 1, above_low=True),
+        seed=fields.integer("seed", -_SEED, _SEED - 1),
+        stop=_stop(fields),
+        frequency_penalty=fields.number("frequency_penalty", -2, 2),
+        presence_penalty=fields.number("presence_penalty", -2, 2),
+        logprobs=logprobs,
+    )
+    fields.integer("n", 1, 1)
+    return found
 
-    def __init__(self, value: Any, within: str) -> None:
-        if not isinstance(value, dict):
-            where = within.rstrip(".") or None
-            raise BadRequestError("wrong_type" if where else "invalid_json", "an object is required here", param=where)
-        self._left = dict(value)
-        self._within = within
 
-    def take(self, name: str) -> Any:
-        return self._left.pop(name, None)
+def stream_options(fields: Fields, *, stream: bool) -> bool:
+    """Whether the caller wants the counts at the end of a stream."""
+    value = fields.take("stream_options")
+    if value is None:
+        return False
+    if not stream:
+        raise BadRequestError("out_of_range", "stream_options goes with stream: true", param="stream_options")
+    options = Fields(value, "stream_options.")
+    include_usage = options.flag("include_usage")
+    options.end()
+    return include_usage
 
-    def end(self) -> None:
-        for name in self._left:
-            shown = name if _FIELD_NAME.fullmatch(name) else "?"
+
+def response_format(fields: Fields, name: str = "response_format") -> Any:
+    """The JSON Schema the answer must have; None for text."""
+    value = fields.take(name)
+    if value is None:
+        return None
+    given = Fields(value, f"{fields.path(name)}.")
+    kind = given.choice("type", ("text", "json_object", "json_schema"))
+    wanted: Any = _ANY_OBJECT if kind == "json_object" else None
+    if kind == "json_schema":
+        named = given.object("json_schema")
+        named.token("name", required=True)
+        named.prose("description", LONGEST_DESCRIPTION)
+        named.flag("strict")
+        wanted = schemas.check(named.required("schema"), param=named.path("schema"))
+        named.end()
+    given.end()
+    return wanted
+
+
+def _ignorable(fields: Fields) -> None:
+    """What official clients send by themselves, and what changes nothing here: one call at a time, nothing stored."""
+    fields.flag("parallel_tool_calls")
+    if fields.flag("store"):
+        raise BadRequestError("out_of_range", "nothing is stored here", param="store")
+
+
+def _logprobs(fields: Fields) -> int | None:
+    wanted = fields.flag("logprobs")
+    most = fields.integer("top_logprobs", 0, MOST_LOGPROBS)
+    if most is not None and not wanted:
+        raise BadRequestError("out_of_range", "top_logprobs goes with logprobs: true", param="top_logprobs")
+    return (most or 0) if wanted else None
+
+
+def _tools(fields: Fields) -> tuple[tuple[Tool, ...], str]:
+    offered = tuple(
+        _tool(Fields(item, f"{fields.path('tools')}.{number}."))
+        for number, item in enumerate(fields.items("tools", MOST_TOOLS))
+    )
+    names = [tool.name for tool in offered]
+    if len(set(names)) != len(names):
+        raise BadRequestError("out_of_range", "two tools have one name", param="tools")
+    choice = _choice(fields)
+    if choice not in {"", envelopes.NONE, envelopes.AUTO, envelopes.REQUIRED, *names} or (choice and not offered):
+        raise BadRequestError("out_of_range", "tool_choice names a tool that is offered", param="tool_choice")
+    return offered, choice or (envelopes.AUTO if offered else envelopes.NONE)
+
+
+def _tool(given: Fields) -> Tool:
+    given.choice("type", ("function",))
+    function = given.object("function")
+    tool = Tool(
+        name=function.identifier("name"),
+        description=function.prose("description", LONGEST_DESCRIPTION),
+        parameters=schemas.check(function.take("parameters") or _ANY_OBJECT, param=function.path("parameters")),
+    )
+    function.flag("strict")
+    function.end()
+    given.end()
+    return tool
+
+
+def _choice(fields: Fields) -> str:
+    value = fields.take("tool_choice")
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        if value not in {envelopes.NONE, envelopes.AUTO, envelopes.REQUIRED}:
             raise BadRequestError(
-                "unknown_field", f"unknown field: {self._within}{shown}", param=f"{self._within}{shown}"
+                "out_of_range", "tool_choice is none, auto, required or a function", param="tool_choice"
             )
-
-    def text(self, name: str, *, required: bool = False) -> str:
-        return self._checked(name, "", required=required, fits=lambda v: 0 < len(v) <= 256 and v.isprintable())
-
-    def token(self, name: str) -> str:
-        return self._checked(name, "", fits=lambda v: _TOKEN.fullmatch(v) is not None)
-
-    def choice(self, name: str, choices: tuple[str, ...]) -> str:
-        return self._checked(name, "", fits=lambda v: v in choices)
-
-    def flag(self, name: str) -> bool:
-        value = self.take(name)
-        if value is None:
-            return False
-        if not isinstance(value, bool):
-            raise self._wrong(name, "true or false")
         return value
-
-    def integer(self, name: str, low: int, high: int) -> int | None:
-        value = self.take(name)
-        if value is None:
-            return None
-        # bool is an int to Python, and `"max_tokens": true` is a mistake to us.
-        if type(value) is not int:
-            raise self._wrong(name, "a whole number")
-        if not low <= value <= high:
-            raise self._range(name, f"from {low} to {high}")
-        return value
-
-    def number(self, name: str, low: float, high: float, *, above_low: bool = False) -> float | None:
-        value = self.take(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._wrong(name, "a number")
-        if not low <= value <= high or (above_low and value == low):
-            raise self._range(name, f"from {low} to {high}")
-        return float(value)
-
-    def _checked(self, name: str, default: str, *, fits: Callable[[str], bool], required: bool = False) -> str:
-        value = self.take(name)
-        if value is None and not required:
-            return default
-        if value is None:
-            raise BadRequestError("missing_field", f"{self._within}{name} is required", param=f"{self._within}{name}")
-        if not isinstance(value, str):
-            raise self._wrong(name, "a text")
-        if not fits(value):
-            raise self._range(name, "a short plain text of the documented form")
-        return value
-
-    def _wrong(self, name: str, kind: str) -> BadRequestError:
-        param = f"{self._within}{name}"
-        return BadRequestError("wrong_type", f"{param} must be {kind}", param=param)
-
-    def _range(self, name: str, kind: str) -> BadRequestError:
-        param = f"{self._within}{name}"
-        return BadRequestError("out_of_range", f"{param} must be {kind}", param=param)
+    given = Fields(value, "tool_choice.")
+    given.choice("type", ("function",))
+    function = given.object("function")
+    name = function.identifier("name")
+    function.end()
+    given.end()
+    return name
 
 
-def _max_tokens(fields: _Fields) -> int | None:
+def _max_tokens(fields: Fields) -> int | None:
     """OpenAI has an old and a new name for it; both at once could disagree."""
     old = fields.integer("max_tokens", 1, MOST_TOKENS)
     new = fields.integer("max_completion_tokens", 1, MOST_TOKENS)
@@ -161,7 +224,7 @@ def _max_tokens(fields: _Fields) -> int | None:
     return new if old is None else old
 
 
-def _stop(fields: _Fields) -> tuple[str, ...]:
+def _stop(fields: Fields) -> tuple[str, ...]:
     value = fields.take("stop")
     if value is None:
         return ()
@@ -171,42 +234,3 @@ def _stop(fields: _Fields) -> tuple[str, ...]:
     if len(texts) > 16 or not all(0 < len(text.encode()) <= 256 for text in texts):
         raise BadRequestError("out_of_range", "stop holds at most 16 texts of 1 to 256 bytes", param="stop")
     return tuple(texts)
-
-
-def _stream_options(fields: _Fields, *, stream: bool) -> bool:
-    value = fields.take("stream_options")
-    if value is None:
-        return False
-    if not stream:
-        raise BadRequestError("out_of_range", "stream_options goes with stream: true", param="stream_options")
-    options = _Fields(value, "stream_options.")
-    include_usage = options.flag("include_usage")
-    options.end()
-    return include_usage
-
-
-def _record(messages: Any, param: str) -> Mapping[str, Any]:
-    """The record: the content of the one user message, as JSON, under the same limits as the body."""
-    if messages is None:
-        raise BadRequestError("missing_field", f"{param} is required", param=param)
-    if not isinstance(messages, list) or len(messages) != 1:
-        raise _no_record(param)
-    message = _Fields(messages[0], f"{param}.0.")
-    role, content = message.take("role"), message.take("content")
-    message.end()
-    if role != "user" or not isinstance(content, str):
-        raise _no_record(param)
-    try:
-        record = document.parse(content.encode())
-    except BadRequestError as error:
-        code = "record_required" if error.code == "invalid_json" else error.code
-        raise BadRequestError(code, f"in the record: {error.message}", param=f"{param}.0.content") from None
-    if not isinstance(record, dict):
-        raise _no_record(param)
-    return record
-
-
-def _no_record(param: str) -> BadRequestError:
-    return BadRequestError(
-        "record_required", f"{param} must be one user message whose content is a JSON object: the record", param=param
-    )

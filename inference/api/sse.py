@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from inference.api.errors import Refusal
-from inference.engines.engine import Usage
+from inference.engines.engine import Piece, Usage
+from inference.policy.tools import Answer, Call
 from inference.serve import Done, Receipt
 
 DONE = b"data: [DONE]\n\n"
+CALLED = "tool_calls"
 
 
 class Chunks:
@@ -34,13 +36,17 @@ class Chunks:
     def opening(self) -> bytes:
         return self._event([_choice({"role": "assistant", "content": ""})])
 
-    def text(self, text: str) -> bytes:
-        return self._event([_choice({"content": text})])
+    def text(self, piece: Piece) -> bytes:
+        return self._event([_choice({"content": piece.text}, logprobs=piece.logprobs)])
 
-    def closing(self, done: Done) -> bytes:
+    def called(self, call: Call) -> bytes:
+        """The whole call in one event; clients join its pieces, and one is as good as many."""
+        return self._event([_choice({"tool_calls": [{"index": 0, **_call(call, self._receipt)}]})])
+
+    def closing(self, done: Done, *, called: bool = False) -> bytes:
         """The finish, usage when it was asked for, the receipt on the last chunk, [DONE]."""
         receipt = {"receipt": done.receipt.as_json()}
-        finish = [_choice({}, done.finish.value)]
+        finish = [_choice({}, CALLED if called else done.finish.value)]
         if not self._include_usage:
             return self._event(finish, receipt) + DONE
         return self._event(finish) + self._event([], {"usage": usage(done.usage), **receipt}) + DONE
@@ -55,39 +61,21 @@ def failure(refusal: Refusal, request_id: str) -> bytes:
     return b"data: " + json.dumps(refusal.body(request_id), ensure_ascii=False).encode() + b"\n\n"
 
 
-def completion(text: str, done: Done) -> dict[str, Any]:
+def completion(answer: Answer, done: Done, logprobs: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """The whole answer as one object."""
-    return _completion(
-        text, done.receipt.model, done.finish.value, done.usage, done.receipt.as_json(), int(time.time())
-    )
+    head = _head(done.receipt.request_id, done.receipt.model, int(time.time()))
+    choice = _whole(answer, done.finish.value, done.receipt, logprobs)
+    return {**head, "choices": [choice], "usage": usage(done.usage), "receipt": done.receipt.as_json()}
 
 
 def finished(result: Mapping[str, Any], *, at: datetime | None) -> dict[str, Any]:
     """The same object, from what a job kept."""
     spent = Usage(result["input_tokens"], result["output_tokens"])
     created = int(at.timestamp()) if at else 0
-    return _completion(result["text"], result["model"], result["finish"], spent, result["receipt"], created)
-
-
-def _completion(
-    text: str, model: str, finish: str, spent: Usage, receipt: Mapping[str, Any], created: int
-) -> dict[str, Any]:
-    return {
-        "id": f"chatcmpl-{receipt['request_id']}",
-        "object": "chat.completion",
-        "created": created,
-        "model": model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": finish,
-            }
-        ],
-        "usage": usage(spent),
-        "receipt": receipt,
-    }
+    message = {"role": "assistant", "content": result["text"], "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": result["finish"]}
+    head = _head(result["receipt"]["request_id"], result["model"], created)
+    return {**head, "choices": [choice], "usage": usage(spent), "receipt": result["receipt"]}
 
 
 def usage(spent: Usage) -> dict[str, int]:
@@ -98,5 +86,28 @@ def usage(spent: Usage) -> dict[str, int]:
     }
 
 
-def _choice(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+def _head(request_id: str, model: str, created: int) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{request_id}", "object": "chat.completion", "created": created, "model": model}
+
+
+def _whole(answer: Answer, finish: str, receipt: Receipt, logprobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.call is not None:
+        message |= {"content": None, "tool_calls": [_call(answer.call, receipt)]}
+        finish = CALLED
+    return {"index": 0, "message": message, "logprobs": _logprobs(logprobs), "finish_reason": finish}
+
+
+def _call(call: Call, receipt: Receipt) -> dict[str, Any]:
+    name = receipt.request_id.removeprefix("req_")
+    return {"id": f"call_{name}", "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _choice(
+    delta: dict[str, Any], finish: str | None = None, *, logprobs: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "logprobs": _logprobs(logprobs), "finish_reason": finish}
+
+
+def _logprobs(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    return {"content": list(found), "refusal": None} if found else None

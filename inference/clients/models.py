@@ -6,7 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
-from inference.policy.catalog import LANES, PURPOSES, TASKS
+from inference.policy.catalog import FEATURES, LANES, PURPOSES, TASKS
 
 
 class Client(models.Model):
@@ -32,6 +32,9 @@ class Client(models.Model):
     purposes = ArrayField(models.CharField(max_length=16))
     lane = models.CharField(max_length=16, choices=Lane.choices)
     phi = models.BooleanField()
+    features = ArrayField(models.CharField(max_length=16), default=list, blank=True)
+    # The names of functions its requests may offer to the model (S0-4).
+    tools = ArrayField(models.CharField(max_length=64), default=list, blank=True)
     state = models.CharField(max_length=16, choices=State.choices, default=State.ACTIVE)
     created = models.DateTimeField(auto_now_add=True)
 
@@ -44,6 +47,7 @@ class Client(models.Model):
                 name="clients_client_purposes",
                 condition=Q(purposes__contained_by=list(PURPOSES), purposes__len__gt=0),
             ),
+            models.CheckConstraint(name="clients_client_features", condition=Q(features__contained_by=list(FEATURES))),
             models.CheckConstraint(
                 name="clients_client_tasks", condition=Q(tasks__contained_by=sorted(TASKS), tasks__len__gt=0)
             ),

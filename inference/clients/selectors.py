@@ -16,7 +16,7 @@ from django.utils import timezone
 from inference.clients import keys, rules
 from inference.clients.errors import ClientNotFoundError
 from inference.clients.models import ApiKey, Client
-from inference.policy.catalog import Lane
+from inference.policy.catalog import Feature, Lane
 from inference.policy.rules import Rights
 
 CHANGED = "isoward_clients"
@@ -105,6 +105,8 @@ def snapshot() -> Snapshot:
             purposes=frozenset(client.purposes),
             lane=Lane(client.lane),
             phi=client.phi,
+            features=frozenset(Feature(name) for name in client.features),
+            tools=frozenset(client.tools),
         )
         by_hash[key.sha256] = by_key_id[key.prefix] = _Held(rights, key.expires)
     return Snapshot(MappingProxyType(by_hash), MappingProxyType(by_key_id))

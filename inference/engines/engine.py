@@ -6,13 +6,13 @@ exactly one of two ways: a last piece with a `finish`, or an EngineError.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
+from inference.policy.ask import Prompt, Sampling
 from inference.policy.catalog import Lane
-from inference.policy.rules import Sampling
 
 # vLLM's priority scheduling: lower runs first.
 PRIORITY = {Lane.STAT: -10, Lane.INTERACTIVE: 0, Lane.BATCH: 10}
@@ -39,8 +39,7 @@ class Order:
 
     slot: str
     model: str
-    instruction: str
-    text: str = field(repr=False)
+    prompt: Prompt
     sampling: Sampling
     priority: int
     cache_salt: str
@@ -54,6 +53,10 @@ class Piece:
     text: str = field(repr=False)
     usage: Usage
     finish: Finish | None = None
+    logprobs: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    """One for each token of the text, in OpenAI's form, when they were asked for."""
+    vectors: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    """One for each text to embed."""
 
 
 class Engine(Protocol):

@@ -22,6 +22,7 @@ from inference.engines.engine import Engine, Order
 from inference.engines.errors import EngineError
 from inference.policy import catalog
 from inference.policy import rules as policy
+from inference.policy.ask import Sampling
 from inference.policy.errors import PolicyRefusal
 
 GOLDEN = "golden.json"
@@ -117,15 +118,14 @@ async def _ask(engine: Engine, *, slot: str, model: str, case: Case) -> str:
     if task is None:
         raise EngineError(f"the golden prompt is for a task this appliance does not know: {case.task}")
     try:
-        kept = policy.minimize(case.record, task)
+        prompt = policy.minimize(case.record, task)
     except PolicyRefusal as error:
         raise EngineError(f"the golden prompt is one this appliance refuses: {error.code}") from error
     order = Order(
         slot=slot,
         model=model,
-        instruction=kept.instruction,
-        text=kept.text,
-        sampling=policy.Sampling(max_tokens=case.max_tokens, temperature=0.0, seed=0),
+        prompt=prompt,
+        sampling=Sampling(max_tokens=case.max_tokens, temperature=0.0, seed=0),
         priority=0,
         cache_salt=secrets.token_hex(16),
         request_id=f"gate-{secrets.token_hex(8)}",

@@ -31,7 +31,7 @@ from inference.engines.errors import (
     EngineUnavailableError,
 )
 
-_URL = "http://engine/v1/chat/completions"
+_BASE = "http://engine"
 _DONE = b"[DONE]"
 _ERROR_BODY = 65_536
 
@@ -79,7 +79,10 @@ class Vllm:
         try:
             async with asyncio.timeout(self._limits.first_byte_s):
                 response = await self._session(order.slot).post(
-                    _URL, data=body(order), headers={"X-Request-Id": order.request_id}, allow_redirects=False
+                    _BASE + path(order),
+                    data=body(order),
+                    headers={"X-Request-Id": order.request_id},
+                    allow_redirects=False,
                 )
         except TimeoutError as error:
             raise EngineTimeoutError("the engine did not begin to answer in time") from error
@@ -155,14 +158,16 @@ class Vllm:
         return session
 
 
+def path(order: Order) -> str:
+    """Where the engine takes this order: fixed words of ours."""
+    return "/v1/completions" if order.prompt.raw else "/v1/chat/completions"
+
+
 def body(order: Order) -> bytes:
     """The bytes vLLM gets: these fields and no others. Streamed always, so that every end can be told apart."""
+    prompt, sampling = order.prompt, order.sampling
     fields: dict[str, Any] = {
         "model": order.model,
-        "messages": [
-            {"role": "system", "content": order.instruction},
-            {"role": "user", "content": order.text},
-        ],
         "n": 1,
         "stream": True,
         # Usage with every chunk: a client that leaves in the middle is charged what it really used.
@@ -170,13 +175,23 @@ def body(order: Order) -> bytes:
         "priority": order.priority,
         "cache_salt": order.cache_salt,
     }
-    sampling = order.sampling
-    for name in ("max_tokens", "temperature", "top_p", "seed"):
+    if prompt.raw:
+        fields["prompt"] = prompt.raw
+    else:
+        fields["messages"] = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
+    for name in ("max_tokens", "temperature", "top_p", "seed", "frequency_penalty", "presence_penalty"):
         value = getattr(sampling, name)
         if value is not None:
             fields[name] = value
     if sampling.stop:
         fields["stop"] = list(sampling.stop)
+    if sampling.logprobs is not None:
+        # The two wires spell it differently.
+        fields |= (
+            {"logprobs": sampling.logprobs} if prompt.raw else {"logprobs": True, "top_logprobs": sampling.logprobs}
+        )
+    if prompt.schema is not None:
+        fields["structured_outputs"] = {"json": dict(prompt.schema)}
     return json.dumps(fields, ensure_ascii=False).encode()
 
 
@@ -218,30 +233,58 @@ async def _pieces(events: AsyncIterator[bytes]) -> AsyncGenerator[Piece, None]:
         try:
             chunk = json.loads(event)
             usage = _usage(chunk) or usage
-            text, reason = _choice(chunk)
+            text, reason, logprobs = _choice(chunk)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise EngineProtocolError("the engine sent an event that cannot be read") from error
         if text and finish is not None:
             raise EngineProtocolError("the engine went on after it had finished")
         finish = finish or reason
         if text:
-            yield Piece(text, usage)
+            yield Piece(text, usage, logprobs=logprobs)
     raise EngineProtocolError("the engine's answer ended before it was finished")
 
 
-def _choice(chunk: dict[str, Any]) -> tuple[str, Finish | None]:
+def _choice(chunk: dict[str, Any]) -> tuple[str, Finish | None, tuple[dict[str, Any], ...]]:
     if "error" in chunk:
         raise EngineError("the engine failed in the middle of an answer")
     choices = chunk["choices"]
     if not choices:
-        return "", None
+        return "", None, ()
     (choice,) = choices
-    text = choice["delta"].get("content") or ""
+    text = (choice["text"] if "text" in choice else choice["delta"].get("content")) or ""
     if not isinstance(text, str) or choice.get("index", 0) != 0:
         raise TypeError
     reason = choice.get("finish_reason")
     # vLLM says "abort" when it gave up: that is a failure, not a finish, and Finish() refuses it.
-    return text.encode("utf-8", "replace").decode(), None if reason is None else Finish(reason)
+    finish = None if reason is None else Finish(reason)
+    return text.encode("utf-8", "replace").decode(), finish, _logprobs(choice.get("logprobs"))
+
+
+def _logprobs(value: Any) -> tuple[dict[str, Any], ...]:
+    """One entry for each token, of the fields we know and of the types they have."""
+    if value is None:
+        return ()
+    if "content" in value:
+        return tuple(
+            _logprob(item) | {"top_logprobs": [_logprob(top) for top in item["top_logprobs"]]}
+            for item in value["content"] or ()
+        )
+    tops = value["top_logprobs"] or [{}] * len(value["tokens"])
+    return tuple(
+        _named(token, number) | {"top_logprobs": [_named(name, other) for name, other in (top or {}).items()]}
+        for token, number, top in zip(value["tokens"], value["token_logprobs"], tops, strict=True)
+    )
+
+
+def _logprob(item: dict[str, Any]) -> dict[str, Any]:
+    return _named(item["token"], item["logprob"])
+
+
+def _named(token: Any, number: Any) -> dict[str, Any]:
+    if not isinstance(token, str) or isinstance(number, bool) or not isinstance(number, int | float):
+        raise TypeError
+    text = token.encode("utf-8", "replace")
+    return {"token": text.decode(), "logprob": number, "bytes": list(text)}
 
 
 def _usage(chunk: dict[str, Any]) -> Usage | None:

@@ -11,3 +11,10 @@ class PolicyRefusal(Exception):
         self.code = code
         self.message = message
         self.param = param
+
+
+class DraftRefusedError(PolicyRefusal):
+    """What the model wrote may not leave. The message says which check it failed, never what it held."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("draft_refused", message)

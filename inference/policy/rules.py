@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
-from inference.policy.catalog import PURPOSES, TASKS, DataClass, Lane, Task
+from inference.policy import schema, tools
+from inference.policy.ask import Ask, Decimal, Prompt, Turn
+from inference.policy.catalog import DISCLOSURE, PURPOSES, TASKS, DataClass, Feature, Form, Lane, Task
 from inference.policy.errors import PolicyRefusal
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -23,23 +25,9 @@ _MOST_NAMES = 32
 _SPECIAL = re.compile(r"<\|[^|<>\s]{1,64}\|>|</?s>|<(?:pad|unk|bos|eos)>|\[/?INST\]|<</?SYS>>", re.IGNORECASE)
 
 
-class Decimal(float):
-    """A number with a point or an exponent, and the very characters the client wrote it with."""
-
-    text: str
-
-    def __new__(cls, text: str) -> Self:
-        number = super().__new__(cls, text)
-        number.text = text
-        return number
-
-    def __reduce__(self) -> tuple[type[Decimal], tuple[str]]:
-        return (Decimal, (self.text,))
-
-
 @dataclass(frozen=True)
 class Rights:
-    """What a key may do, as of the last snapshot: the client's grants, through this key."""
+    """What a key may do, as of the last snapshot: the client's grants, through this key, for this end user."""
 
     client: str
     key_id: str
@@ -47,33 +35,13 @@ class Rights:
     purposes: frozenset[str]
     lane: Lane
     phi: bool
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the model is to draw. None means: the engine's own default."""
-
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A request after the door has parsed it: nothing in it is untyped or unbounded, nothing is decided yet."""
-
-    model: str
-    record: Mapping[str, Any] = field(repr=False)
-    task: str
-    purpose: str
-    data_class: str = ""
-    patient_id: str = field(default="", repr=False)
+    models: frozenset[str] | None = None
+    """Which served models; None means whichever is served."""
+    features: frozenset[Feature] = frozenset()
+    tools: frozenset[str] = frozenset()
+    """The names of the functions its requests may offer to the model."""
     end_user: str = ""
-    sampling: Sampling = Sampling()
-    dropped: tuple[str, ...] = ()
-    """What was cut from the record already, when it was accepted to be answered later."""
+    """Who asks, when a signed assertion proved it."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +52,6 @@ class Decision:
     purpose: str
     data_class: DataClass
     lane: Lane
-
-
-@dataclass(frozen=True)
-class Minimized:
-    """What is left for the model, as text, and the names of what was not."""
-
-    instruction: str
-    kept: Mapping[str, Any] = field(repr=False)
-    text: str = field(repr=False)
-    dropped: tuple[str, ...]
 
 
 def decide(ask: Ask, rights: Rights) -> Decision:
@@ -120,22 +78,92 @@ def decide(ask: Ask, rights: Rights) -> Decision:
         raise PolicyRefusal(
             "phi_not_granted", "this key may not send PHI; unlabelled data is PHI", param="metadata.data_class"
         )
+    _check_features(ask, rights)
     return Decision(task=task, purpose=ask.purpose, data_class=data_class, lane=rights.lane)
 
 
-def minimize(record: Mapping[str, Any], task: Task, *, already: tuple[str, ...] = ()) -> Minimized:
+def check_model(model: str, served: str, rights: Rights) -> None:
+    """The request names the served model, or leaves the choice to us by naming `default`; and the key may use it."""
+    if model not in {served, "default"}:
+        raise PolicyRefusal("model_not_found", "that model is not served here; see /v1/models", param="model")
+    if rights.models is not None and served not in rights.models:
+        raise PolicyRefusal("model_not_granted", "this key is not granted the model that is served", param="model")
+
+
+def prepare(ask: Ask, task: Task) -> Prompt:
+    """What the model will see; PolicyRefusal when the request has another form than the task, or could pose as a turn."""
+    given = _form(ask)
+    if given is not task.form:
+        raise PolicyRefusal("task_form", f"the task {task.id} is asked with a {task.form.value}", param="metadata.task")
+    if given is Form.RECORD:
+        return minimize(ask.record or {}, task, already=ask.dropped)
+    if given is Form.AUDIO:
+        return Prompt(audio=ask.audio)
+    if given is Form.TEXTS:
+        _check_content(*ask.inputs)
+        return Prompt(inputs=ask.inputs)
+    if ask.prompt:
+        _check_content(ask.prompt)
+        return Prompt(raw=ask.prompt)
+    _check_content(*(turn.content for turn in ask.turns))
+    return Prompt(turns=tools.offer(ask.turns, ask.tools, ask.tool_choice), schema=tools.shape(ask) or ask.schema)
+
+
+def minimize(record: Mapping[str, Any], task: Task, *, already: tuple[str, ...] = ()) -> Prompt:
     """Keep the task's fields, in the task's order; PolicyRefusal when nothing is left or it could pose as a turn."""
+    if task.record_schema is not None and not schema.fits(record, task.record_schema):
+        raise PolicyRefusal(
+            "record_not_allowed", f"the task {task.id} takes a record of its own form and nothing else; see /v1/tasks"
+        )
     kept = {name: record[name] for name in task.fields if name in record}
     if not kept:
         raise PolicyRefusal("record_empty", f"the record holds none of: {', '.join(task.fields)}", param="messages")
+    if task.patient_facing and language(kept) not in DISCLOSURE:
+        raise PolicyRefusal("language_unsupported", f"language is one of: {', '.join(DISCLOSURE)}", param="language")
     text = render(kept)
+    _check_content(text)
+    turns = (Turn("system", task.instruction), Turn("user", text))
+    return Prompt(turns=turns, kept=kept, schema=task.schema, dropped=(*already, *dropped_names(record, task)))
+
+
+def language(record: Mapping[str, Any]) -> str:
+    """The language a record asks for; English when it does not say."""
+    found = record.get("language", "en")
+    return found if isinstance(found, str) else ""
+
+
+def disclosure(task: Task, prompt: Prompt) -> str:
+    """What a patient must be told with the answer; nothing for tasks that no patient reads."""
+    return f"\n\n{DISCLOSURE[language(prompt.kept or {})]}" if task.patient_facing else ""
+
+
+def _form(ask: Ask) -> Form:
+    if ask.record is not None:
+        return Form.RECORD
+    if ask.audio is not None:
+        return Form.AUDIO
+    return Form.TEXTS if ask.inputs else Form.CONVERSATION
+
+
+def _check_features(ask: Ask, rights: Rights) -> None:
+    wanted = {
+        Feature.TOOLS: bool(ask.tools),
+        Feature.JSON_SCHEMA: ask.schema is not None,
+        Feature.LOGPROBS: ask.sampling.logprobs is not None,
+    }
+    for feature, asked in wanted.items():
+        if asked and feature not in rights.features:
+            raise PolicyRefusal("feature_not_granted", f"this key is not granted {feature.value}")
+    if not {tool.name for tool in ask.tools} <= rights.tools:
+        raise PolicyRefusal("tool_not_granted", "a tool is offered that this key is not granted", param="tools")
+
+
+def _check_content(*texts: str) -> None:
     # T39: text that the tokenizer reads as a control token could end the user's turn and forge ours.
-    if _SPECIAL.search(text):
+    if any(_SPECIAL.search(text) for text in texts):
         raise PolicyRefusal(
-            "special_token_in_content", "the record holds a control token of the model; remove it", param="messages"
+            "special_token_in_content", "the text holds a control token of the model; remove it", param="messages"
         )
-    dropped = (*already, *dropped_names(record, task))
-    return Minimized(instruction=task.instruction, kept=kept, text=text, dropped=dropped)
 
 
 def dropped_names(record: Mapping[str, Any], task: Task) -> tuple[str, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
-from inference.policy.rules import Ask, Decimal, Minimized, Sampling, render
+from inference.policy.ask import Ask, Decimal, Prompt, Sampling, Tool, Turn
+from inference.policy.rules import render
 
 LEASE = timedelta(seconds=15)
 RENEW_S = 4.0
@@ -56,9 +57,8 @@ def result_name(ref: str) -> bytes:
     return f"job:{ref}:result".encode()
 
 
-def pack(ask: Ask, prompt: Minimized) -> bytes:
+def pack(ask: Ask, prompt: Prompt) -> bytes:
     """What a worker needs, and no more of the record than the task allows."""
-    sampling = ask.sampling
     head = {
         "model": ask.model,
         "task": ask.task,
@@ -67,13 +67,13 @@ def pack(ask: Ask, prompt: Minimized) -> bytes:
         "patient_id": ask.patient_id,
         "end_user": ask.end_user,
         "dropped": list(prompt.dropped),
-        "sampling": {
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": sampling.seed,
-            "stop": list(sampling.stop),
-        },
+        "sampling": asdict(ask.sampling),
+        "turns": [asdict(turn) for turn in ask.turns],
+        "prompt": ask.prompt,
+        "inputs": list(ask.inputs),
+        "schema": ask.schema,
+        "tools": [asdict(tool) for tool in ask.tools],
+        "tool_choice": ask.tool_choice,
     }
     return f'{{"ask": {json.dumps(head, sort_keys=True)}, "record": {render(prompt.kept)}}}'.encode()
 
@@ -82,8 +82,16 @@ def unpack(payload: bytes) -> Ask:
     """The ask as it was, numbers spelled as the client wrote them."""
     whole: Mapping[str, Any] = json.loads(payload, parse_float=Decimal)
     head = dict(whole["ask"])
-    sampling = dict(head.pop("sampling"))
-    for name in ("temperature", "top_p"):
-        sampling[name] = None if sampling[name] is None else float(sampling[name])
+    sampling: dict[str, Any] = head.pop("sampling")
+    for name, value in sampling.items():
+        sampling[name] = float(value) if isinstance(value, Decimal) else value
     sampling["stop"] = tuple(sampling["stop"])
-    return Ask(record=whole["record"], sampling=Sampling(**sampling), dropped=tuple(head.pop("dropped")), **head)
+    return Ask(
+        record=whole["record"],
+        sampling=Sampling(**sampling),
+        dropped=tuple(head.pop("dropped")),
+        turns=tuple(Turn(**turn) for turn in head.pop("turns")),
+        inputs=tuple(head.pop("inputs")),
+        tools=tuple(Tool(**tool) for tool in head.pop("tools")),
+        **head,
+    )

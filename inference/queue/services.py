@@ -25,6 +25,7 @@ from appliance.audit.entry import FIELDS, Entry, Position, now_us
 from appliance.audit.services import unaudited
 from appliance.keyring import services as keyring
 from inference.policy import rules as policy
+from inference.policy.ask import Ask
 from inference.queue import rules, selectors
 from inference.queue.errors import (
     IdempotencyConflictError,
@@ -54,7 +55,7 @@ class Claim:
     ref: str
     attempt: int
     key_id: str
-    ask: policy.Ask = field(repr=False)
+    ask: Ask = field(repr=False)
 
     @property
     def request_id(self) -> str:
@@ -62,12 +63,10 @@ class Claim:
 
 
 @transaction.atomic
-def submit(
-    *, actor: str, rights: policy.Rights, ask: policy.Ask, request_id: str, idempotency_key: str = ""
-) -> Accepted:
+def submit(*, actor: str, rights: policy.Rights, ask: Ask, request_id: str, idempotency_key: str = "") -> Accepted:
     """Accept a job: allowed, minimized, sealed, on record. PolicyRefusal or a QueueError otherwise."""
     decision = policy.decide(ask, rights)
-    prompt = policy.minimize(ask.record, decision.task)
+    prompt = policy.prepare(ask, decision.task)
     payload = rules.pack(ask, prompt)
     key_hash = hashlib.sha256(idempotency_key.encode()).hexdigest() if idempotency_key else None
     body_hmac = audit.fingerprint(payload, use="job")[1]

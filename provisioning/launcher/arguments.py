@@ -39,7 +39,6 @@ _FIXED: dict[str, str | None] = {
     "--h11-max-header-count": "32",
     "--allowed-origins": "[]",
     "--allowed-methods": '["GET","POST"]',
-    "--max-logprobs": "0",
     "--generation-config": "vllm",
     "--scheduling-policy": "priority",
 }
@@ -49,6 +48,7 @@ _WHOLE = r"[1-9][0-9]{0,9}"
 _FREE: dict[str, str | None] = {
     "--served-model-name": r"[a-z0-9][a-z0-9.-]{0,62}",
     "--max-model-len": _WHOLE,
+    "--max-logprobs": r"[0-5]",
     "--max-num-seqs": _WHOLE,
     "--max-num-batched-tokens": _WHOLE,
     "--dtype": r"auto|bfloat16|float16|float32",
@@ -65,7 +65,7 @@ _FREE: dict[str, str | None] = {
 }
 """May be there, in this form."""
 
-_NEEDED = ("--served-model-name", "--max-model-len", "--max-num-seqs")
+_NEEDED = ("--served-model-name", "--max-logprobs", "--max-model-len", "--max-num-seqs")
 
 FORBIDDEN = frozenset({
     "--allowed-local-media-path", "--allowed-media-domains", "--api-key", "--code-revision", "--config",
@@ -126,6 +126,8 @@ def default(site: Site, release: Release) -> Defaults:
     for name, value in _FIXED.items():
         arguments += [name] if value is None else [name, value]
     arguments += ["--served-model-name", release.name]
+    # As many alternatives as the LAN API may ask for on behalf of a client that is granted them.
+    arguments += ["--max-logprobs", "5"]
     arguments += ["--max-model-len", str(context), "--max-num-seqs", str(site.engine.max_num_seqs)]
     arguments += [
         "--limit-mm-per-prompt",

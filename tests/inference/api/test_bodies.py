@@ -10,7 +10,7 @@ import pytest
 
 from inference.api import document, schemas
 from inference.api.errors import TABLE, BadRequestError
-from inference.policy.rules import Decimal
+from inference.policy.ask import Decimal
 from tests.simulators.lan import RECORD, chat_body
 
 DEEP = 100_000

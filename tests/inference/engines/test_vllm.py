@@ -14,7 +14,7 @@ import pytest
 from inference.engines.engine import Finish, Order, Piece, Usage
 from inference.engines.errors import EngineError, EngineProtocolError
 from inference.engines.vllm import Limits, Vllm, sse_data
-from inference.policy.rules import Sampling
+from inference.policy.ask import Prompt, Sampling, Turn
 from tests.simulators.engine import HOSTILE, EngineStandIn
 from tests.waiting import until
 
@@ -22,8 +22,7 @@ LIMITS = Limits(first_byte_s=1.0, between_bytes_s=1.0, total_s=5.0, total_bytes=
 ORDER = Order(
     slot="a",
     model="m-1",
-    instruction="Write.",
-    text='{"age": 71}',
+    prompt=Prompt(turns=(Turn("system", "Write."), Turn("user", '{"age": 71}'))),
     sampling=Sampling(max_tokens=9, temperature=0.0, stop=("END",)),
     priority=-10,
     cache_salt="salt",

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from inference.policy import rules
+from inference.policy.ask import Ask, Decimal
 from inference.policy.catalog import PURPOSES, TASKS, DataClass, Lane
 from inference.policy.errors import PolicyRefusal
-from inference.policy.rules import Ask, Decimal, Rights
+from inference.policy.rules import Rights
 from provisioning.evaluation import clinical
 
 RIGHTS = Rights("ward-7", "iwk_1", frozenset({"progress_note"}), frozenset({"TREAT"}), Lane.INTERACTIVE, phi=True)
@@ -62,7 +63,7 @@ def test_there_are_the_nine_purposes_of_hl7() -> None:
 def test_the_model_sees_the_tasks_fields_in_the_tasks_order_and_no_other() -> None:
     record = {"plan": "rest", "name": "X", "age": 71, "codes": ["J20.9"], "mrn": "1"}
     kept = rules.minimize(record, TASKS["progress_note"])
-    assert kept.text == '{"age": 71, "codes": ["J20.9"], "plan": "rest"}'
+    assert kept.turns[1].content == '{"age": 71, "codes": ["J20.9"], "plan": "rest"}'
     assert kept.dropped == ("mrn", "name")
 
 
@@ -94,7 +95,7 @@ def test_ordinary_signs_are_no_control_tokens() -> None:
 
 
 def test_the_catalogue_is_what_the_evaluation_model_was_trained_on() -> None:
-    assert {task.id: (task.fields, task.instruction) for task in TASKS.values()} == {
+    assert {name: (TASKS[name].fields, TASKS[name].instruction) for name in clinical.TASKS} == {
         name: (form.fields, form.instruction) for name, form in clinical.TASKS.items()
     }
 

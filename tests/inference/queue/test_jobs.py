@@ -16,8 +16,9 @@ from appliance.audit import services as audit
 from appliance.audit.entry import Entry, now_us
 from appliance.keyring.errors import SealBrokenError
 from inference.clients import services as clients
+from inference.policy.ask import Ask, Decimal, Sampling
 from inference.policy.errors import PolicyRefusal
-from inference.policy.rules import Ask, Decimal, Rights, Sampling
+from inference.policy.rules import Rights
 from inference.queue import rules, selectors, services, tasks
 from inference.queue.errors import IdempotencyConflictError, JobFinishedError, JobNotFoundError, LostLeaseError
 from inference.queue.models import Job
