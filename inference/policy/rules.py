@@ -105,8 +105,10 @@ def prepare(ask: Ask, task: Task) -> Prompt:
     if ask.prompt:
         _check_content(ask.prompt)
         return Prompt(raw=ask.prompt)
-    _check_content(*(turn.content for turn in ask.turns))
-    return Prompt(turns=tools.offer(ask.turns, ask.tools, ask.tool_choice), schema=tools.shape(ask) or ask.schema)
+    turns, shape = tools.offer(ask.turns, ask.tools, ask.tool_choice), tools.shape(ask) or ask.schema
+    # What is offered stands in the prompt, and what the grammar allows may stand in the answer: content, both.
+    _check_content(*(turn.content for turn in turns), *schema.texts(shape))
+    return Prompt(turns=turns, schema=shape)
 
 
 def minimize(record: Mapping[str, Any], task: Task, *, already: tuple[str, ...] = ()) -> Prompt:

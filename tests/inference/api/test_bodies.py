@@ -10,19 +10,24 @@ import pytest
 
 from inference.api import document, schemas
 from inference.api.errors import TABLE, BadRequestError
-from inference.policy.ask import Decimal
+from inference.policy.ask import Decimal, Turn
+from inference.policy.errors import PolicyRefusal
 from tests.simulators.lan import RECORD, chat_body
 
 DEEP = 100_000
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
 
 
-def refused(body: bytes) -> BadRequestError:
+def refused(body: bytes) -> BadRequestError | PolicyRefusal:
     began = time.monotonic()
-    with pytest.raises(BadRequestError) as error:
+    with pytest.raises((BadRequestError, PolicyRefusal)) as error:
         schemas.chat(document.parse(body))
     assert time.monotonic() - began < 2
-    assert TABLE[error.value.code][0] == 400
-    return error.value
+    found = error.value
+    if not isinstance(found, BadRequestError | PolicyRefusal):
+        raise AssertionError(type(found))
+    assert TABLE[found.code][0] == 400
+    return found
 
 
 def body(**changes: Any) -> bytes:
@@ -89,10 +94,9 @@ def test_a_key_twice_is_refused_however_it_is_spelled(text: str) -> None:
     [
         "__proto__", "extra_body", "user_config", "chat_template", "chat_template_kwargs", "documents",
         "add_generation_prompt", "continue_final_message", "guided_json", "guided_regex", "structured_outputs",
-        "response_format", "tools", "tool_choice", "functions", "best_of", "use_beam_search", "prompt_logprobs",
-        "logprobs", "top_logprobs", "top_k", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty",
-        "logit_bias", "cache_salt", "kv_transfer_params", "thinking_token_budget", "priority", "request_id",
-        "vllm_xargs", "return_token_ids", "echo", "ignore_eos", "bad_words", "lane", "store", "service_tier",
+        "functions", "best_of", "use_beam_search", "prompt_logprobs", "top_k", "min_p",
+        "repetition_penalty", "logit_bias", "cache_salt", "kv_transfer_params", "thinking_token_budget", "priority", "request_id",
+        "vllm_xargs", "return_token_ids", "echo", "ignore_eos", "bad_words", "lane", "service_tier",
         "modalities", "audio", "prediction", "mm_processor_kwargs", "skip_special_tokens", "", "Model", "model ",
     ],
 )  # fmt: skip
@@ -147,6 +151,28 @@ def test_an_unknown_field_is_refused_at_every_depth(changes: dict[str, Any], par
         ({"stream": 1}, "wrong_type", "stream"),
         ({"stream_options": {"include_usage": True}}, "out_of_range", "stream_options"),
         ({"stream": True, "stream_options": []}, "wrong_type", "stream_options"),
+        ({"frequency_penalty": 2.01}, "out_of_range", "frequency_penalty"),
+        ({"presence_penalty": -2.01}, "out_of_range", "presence_penalty"),
+        ({"logprobs": 1}, "wrong_type", "logprobs"),
+        ({"top_logprobs": 1}, "out_of_range", "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 6}, "out_of_range", "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 10**9}, "out_of_range", "top_logprobs"),
+        ({"store": True}, "out_of_range", "store"),
+        ({"tools": {}}, "wrong_type", "tools"),
+        ({"tools": [TOOL] * 129}, "out_of_range", "tools"),
+        ({"tools": [TOOL, TOOL]}, "out_of_range", "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "look up"}}]}, "out_of_range", "tools.0.function.name"),
+        ({"tools": [{"type": "function", "function": {}}]}, "missing_field", "tools.0.function.name"),
+        ({"tools": [{"type": "retrieval", "function": {"name": "x"}}]}, "out_of_range", "tools.0.type"),
+        ({"tools": [{"type": "function", "function": {"name": "x", "url": "x"}}]}, "unknown_field", "tools.0.function.url"),
+        ({"tools": [TOOL], "tool_choice": "look_down"}, "out_of_range", "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "other"}}}, "out_of_range", "tool_choice"),
+        ({"tool_choice": "auto"}, "out_of_range", "tool_choice"),
+        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "out_of_range", "response_format"),
+        ({"response_format": {"type": "grammar"}}, "out_of_range", "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "missing_field", "response_format.json_schema.name"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"pattern": "(a+)+$"}}}},
+         "schema_limit", "response_format.json_schema.schema"),
         ({"user": "two words"}, "out_of_range", "user"),
         ({"user": "x" * 129}, "out_of_range", "user"),
         ({"metadata": {"task": "progress note"}}, "out_of_range", "metadata.task"),
@@ -187,6 +213,55 @@ def test_anything_but_one_record_is_refused(messages: Any) -> None:
 )
 def test_the_record_stands_under_the_same_limits_as_the_body(content: str, code: str) -> None:
     assert refused(body(messages=[{"role": "user", "content": content}])).code == code
+
+
+def conversation(*messages: Any) -> dict[str, Any]:
+    return {"messages": list(messages), "metadata": {"task": "conversation", "purpose": "TREAT"}}
+
+
+def turns(*messages: Any) -> tuple[Turn, ...]:
+    return schemas.chat(document.parse(body(**conversation(*messages)))).ask.turns
+
+
+def test_a_conversation_keeps_its_turns_in_order() -> None:
+    assert turns(
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Is it "}, {"type": "text", "text": "well?"}]},
+        {"role": "assistant", "content": "Yes.", "refusal": None, "annotations": []},
+        {"role": "user", "content": "Sure?"},
+    ) == (Turn("system", "Be brief."), Turn("user", "Is it well?"), Turn("assistant", "Yes."), Turn("user", "Sure?"))
+
+
+def test_calls_and_results_of_tools_become_plain_turns() -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"code": "I10"}'}}
+    assert turns(
+        {"role": "user", "content": "What is I10?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "hypertension"},
+    )[1:] == (
+        Turn("assistant", '{"tool": "look_up", "arguments": {"code": "I10"}}'),
+        Turn("user", "Result of look_up: hypertension"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("messages", "code", "param"),
+    [
+        ([{"role": "root", "content": "x"}], "out_of_range", "messages.0.role"),
+        ([{"content": "x"}], "missing_field", "messages.0.role"),
+        ([{"role": "system", "content": "x"}], "out_of_range", "messages"),
+        ([{"role": "user", "content": 5}], "wrong_type", "messages.0.content"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "out_of_range", "messages.0.content.0.type"),
+        ([{"role": "user", "content": "x", "name": "y"}], "unknown_field", "messages.0.name"),
+        ([{"role": "user", "content": "x", "tool_calls": []}], "unknown_field", "messages.0.tool_calls"),
+        ([{"role": "tool", "tool_call_id": "c9", "content": "x"}], "out_of_range", "messages.0.tool_call_id"),
+        ([{"role": "user", "content": "x"}] * 257, "out_of_range", "messages"),
+        (["x"], "wrong_type", "messages.0"),
+    ],
+)  # fmt: skip
+def test_a_turn_of_another_form_is_refused_by_its_field(messages: list[Any], code: str, param: str) -> None:
+    error = refused(body(**conversation(*messages)))
+    assert (error.code, error.param) == (code, param)
 
 
 def test_no_refusal_quotes_a_value() -> None:
