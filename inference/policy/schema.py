@@ -1,7 +1,8 @@
 """JSON Schemas from callers and of tasks: which ones are small and plain enough, and what fits them. Pure.
 
 A schema becomes a grammar in the engine, and a grammar can be made to cost minutes (BAD_INPUTS.md 111). So keywords
-are an allow-list, references go only to the schema's own definitions and never in a circle, and everything is counted.
+are an allow-list, of what the engine's one grammar backend takes (arguments.py pins it); references go only to the schema's
+own definitions and never in a circle, and everything is counted.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ LONGEST_TEXT = 2_000
 
 _TYPES = frozenset({"string", "number", "integer", "boolean", "null", "array", "object"})
 _WHOLE = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
-_NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
-_TEXTS = frozenset({"title", "description", "$schema", "$id", "format"})
+_NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
+_TEXTS = frozenset({"title", "description", "$schema", "$id"})
+_FORMATS = frozenset({"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"})
 _ONE = frozenset({"items", "additionalProperties"})
 _MANY = frozenset({"properties", "$defs", "definitions"})
 _LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
@@ -79,6 +81,8 @@ class _Walk:
             if name in {"$defs", "definitions"}:
                 continue  # each is counted where it is used
             found[name] = self._keyword(name, value, depth, open_refs)
+        if "format" in found and ("minLength" in found or "maxLength" in found):
+            raise self._refusal("a text has a format or a length, not both")
         return found
 
     def _keyword(self, name: str, value: Any, depth: int, open_refs: tuple[str, ...]) -> Any:
@@ -106,7 +110,9 @@ class _Walk:
             good = isinstance(value, list) and all(isinstance(item, str) for item in value) and len(value) <= MOST_NODES
         elif name == "enum":
             good = isinstance(value, list) and 0 < len(value) <= MOST_ENUM and all(_scalar(item) for item in value)
-        elif name in {"uniqueItems", "strict", "deprecated", "readOnly", "writeOnly"}:
+        elif name == "format":
+            good = isinstance(value, str) and value in _FORMATS
+        elif name in {"strict", "deprecated", "readOnly", "writeOnly"}:
             good = isinstance(value, bool)
         elif name in _ANYTHING:
             good = _scalar(value) or (isinstance(value, list) and len(value) <= MOST_ENUM and all(map(_scalar, value)))

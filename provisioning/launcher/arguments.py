@@ -41,6 +41,9 @@ _FIXED: dict[str, str | None] = {
     "--allowed-methods": '["GET","POST"]',
     "--generation-config": "vllm",
     "--scheduling-policy": "priority",
+    # One backend, so that what a grammar means does not depend on the request; and no free white space, with which a
+    # model that is unsure would fill its whole length.
+    "--structured-outputs-config": '{"backend":"xgrammar","disable_any_whitespace":true}',
 }
 """Must be there, with exactly this value. None: a switch without one."""
 
@@ -97,6 +100,7 @@ _FREE_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": r"[1-9][0-9]{0,3}",
     "VLLM_CPU_OMP_THREADS_BIND": r"auto|nobind|[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*",
     "OMP_NUM_THREADS": r"[1-9][0-9]{0,2}",
+    "TORCHDYNAMO_DISABLE": r"1",
 }
 
 
@@ -151,6 +155,9 @@ def _for_device(engine: EngineSite) -> dict[str, str]:
         "VLLM_CPU_KVCACHE_SPACE": str(engine.kv_cache_gib),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(half),
+        # vLLM compiles the counting of log probabilities at its first use: 20 s in which nothing else is answered, with
+        # a C++ compiler that a box does not have.
+        "TORCHDYNAMO_DISABLE": "1",
     }
 
 

@@ -82,7 +82,10 @@ def test_a_definition_counts_each_time_it_is_used() -> None:
         {"type": "object", "properties": {"x": {"type": "integer", "minimum": True}}},
         {"type": "object", "properties": {"x\n": {"type": "string"}}},
         {"type": "object", "properties": []}, {"type": "object", "required": "x"}, {"type": "object", "anyOf": []},
-        {"type": "object", "evil": 1},
+        {"type": "object", "evil": 1}, {"type": "object", "properties": {"x": {"type": "integer", "multipleOf": 2}}},
+        {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}},
+        {"type": "object", "properties": {"x": {"type": "string", "format": "regex"}}},
+        {"type": "object", "properties": {"x": {"type": "string", "format": "date", "maxLength": 10}}},
     ],
 )  # fmt: skip
 def test_what_could_cost_the_engine_or_means_nothing_is_refused(value: Any) -> None:
