@@ -11,6 +11,9 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+from appliance.audit import services as audit
+from appliance.changes.models import Change
+from inference.policy.catalog import DISCLOSURE
 from inference.releases.models import Deployment
 from tests.simulators import lan as lans
 from tests.simulators.engine import HOSTILE
@@ -192,3 +195,64 @@ def test_no_released_model_is_a_503_and_nothing_is_asked(lan: Lan) -> None:
     finally:
         serving.save()
         lans.tell_the_doors()
+
+
+def test_a_task_that_no_approved_change_routes_is_refused_and_nothing_is_asked(lan: Lan) -> None:
+    (change,) = Change.objects.filter(state=Change.State.EXECUTED)
+    routed = dict(change.facts["routes"])
+    change.facts = {**change.facts, "routes": {**routed, "progress_note": "another-model"}}
+    change.save()
+    lans.tell_the_doors()
+    try:
+        until(lambda: lan.chat().status == 400, 5, "the API noticed")
+        assert lan.chat().code == "task_not_routed"
+        before = len(lan.engine.seen)
+        assert lan.chat().status == 400
+        assert len(lan.engine.seen) == before
+    finally:
+        change.facts = {**change.facts, "routes": routed}
+        change.save()
+        lans.tell_the_doors()
+    until(lambda: lan.chat().status == 200, 5, "the route is back")
+
+
+def test_a_draft_with_a_code_nobody_gave_is_stopped_and_on_record_whole_and_streamed(lan: Lan) -> None:
+    lan.engine.tokens = ("Bronchitis (J20.9), ", "diabetes (E11", ".9).")
+    whole = lan.chat()
+    assert (whole.status, whole.code) == (502, "draft_refused")
+    assert b"E11" not in whole.body
+    assert pair(whole.headers["x-request-id"])[1]["outcome"] == "draft_refused"
+    streamed = lan.chat(stream=True)
+    assert b'"code": "draft_refused"' in streamed.body
+    assert b"receipt" not in streamed.body
+    assert b"[DONE]" not in streamed.body
+
+
+def test_a_draft_says_what_it_was_held_against(lan: Lan) -> None:
+    lan.engine.tokens = ("Bronchitis.",)
+    assert lan.chat().json["receipt"]["checks"] == {"passed": ["codes"], "missing_codes": 1}
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_what_a_patient_reads_ends_with_the_disclosure_that_is_on_record_too(lan: Lan, streaming: bool) -> None:
+    reply = lan.chat(
+        record={"language": "es", "topic": "resultados"},
+        metadata={"task": "patient_message", "purpose": "TREAT"},
+        stream=streaming,
+    )
+    assert DISCLOSURE["es"].encode() in reply.body
+    (_, outcome) = pair(reply.headers["x-request-id"])
+    told = f"{''.join(lan.engine.tokens)}\n\n{DISCLOSURE['es']}"
+    assert outcome["answer_hmac"] == audit.fingerprint(told.encode())[1]
+
+
+def test_features_that_are_not_granted_are_refused_each_with_its_code(lan: Lan) -> None:
+    tool = {"type": "function", "function": {"name": "look_up"}}
+    talk: dict[str, Any] = {
+        "messages": [{"role": "user", "content": "x"}],
+        "metadata": {"task": "conversation", "purpose": "TREAT"},
+    }
+    for extra in ({"tools": [tool]}, {"logprobs": True}, {"response_format": {"type": "json_object"}}):
+        reply = lan.chat(**talk, **extra)
+        assert (reply.status, reply.code) == (403, "feature_not_granted")
+    assert lan.chat(**talk).status == 200
