@@ -9,10 +9,10 @@ PERSON       ?= bob
 VENV         := .venv/bin/python
 export CONSOLE_PORT API_PORT ONCE ONLY
 
-.PHONY: help up down code test check lint format lock
+.PHONY: help up down code test check lint format lock docs fuzz-api stress-streams
 
 help:  ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 up:  ## start the whole box here and show one answer; ONCE=1 stops again; CONSOLE_PORT= and API_PORT= move it
 	@$(PYTHON) -m provisioning.evaluation.bootstrap up $(SITE)
@@ -36,3 +36,9 @@ format:  ## format and fix what can be fixed
 
 lock:  ## resolve every requirements file again and write the locks; UPGRADE=1 takes the newest versions
 	@$(VENV) -m provisioning.evaluation.lock $(if $(UPGRADE),--upgrade)
+
+fuzz-api:  ## schemathesis against our own OpenAPI document, the long form: make fuzz-api N=2000 SEED=7
+	@EXAMPLES=$(or $(N),2000) SEED=$(SEED) $(VENV) -m pytest tests/inference/api/test_openapi.py -q -s
+
+stress-streams:  ## so many streams at once with a canary each, a third of them cut: make stress-streams N=2000 SEED=7
+	@STREAMS=$(or $(N),2000) SEED=$(SEED) $(VENV) -m pytest tests/inference/api/test_streams.py -q -s

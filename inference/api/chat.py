@@ -76,6 +76,11 @@ def _read(ask: Ask, pieces: list[Piece]) -> envelopes.Answer:
 
 async def _while_listening(exchange: Exchange, caller: Caller, work: Coroutine[Any, Any, None]) -> None:
     """Run the work; when the caller leaves first, cancel it and wait until it has stopped and is on record."""
+
+    def gone() -> None:
+        caller.left = "client_gone"
+
+    exchange.when_left = gone  # a reader that stalls is found out in the middle of the work
     running = asyncio.create_task(work)
     leaving = asyncio.create_task(exchange.left())
     try:
@@ -83,7 +88,7 @@ async def _while_listening(exchange: Exchange, caller: Caller, work: Coroutine[A
         if running.done():
             await running
             return
-        caller.left = "client_gone"
+        gone()
     finally:
         leaving.cancel()
         running.cancel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
@@ -17,6 +18,8 @@ from inference.api.errors import BadRequestError, Refusal
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_HOST = re.compile(r"([^:]+)(?::([1-9][0-9]{0,4}))?")
 
 LARGEST_BODY = 1_048_576
 SLOWEST_BODY_S = 20.0
@@ -41,6 +44,8 @@ class Exchange:
         for name, value in scope["headers"]:
             self._headers.setdefault(name.lower(), []).append(value)
         self.started = False
+        self.when_left: Callable[[], None] = lambda: None
+        """Told at once when writing finds that nobody reads, before the work is undone."""
 
     def header(self, name: bytes) -> str | None:
         """The one value of a header; None when it is missing or came more than once."""
@@ -53,8 +58,8 @@ class Exchange:
     def check_target(self, allowed_hosts: Collection[str]) -> None:
         """One Host, one of ours (F90); a path that needs no decoding (F91)."""
         host = self.header(b"host")
-        name, _, port = (host or "").partition(":")
-        if host is None or name not in allowed_hosts or (port and not (port.isascii() and port.isdecimal())):
+        match = _HOST.fullmatch(host or "")
+        if match is None or match[1] not in allowed_hosts or int(match[2] or 80) > 65_535:
             raise BadRequestError("bad_host", "the Host header is not a name of this appliance")
         if self._raw_path.split(b"?")[0] != self.path.encode():
             raise BadRequestError("not_found", "there is nothing at that path")
@@ -142,4 +147,5 @@ class Exchange:
             async with asyncio.timeout(SLOWEST_READER_S):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except (TimeoutError, OSError):
+            self.when_left()
             raise CallerLeftError from None

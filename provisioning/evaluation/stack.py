@@ -20,6 +20,16 @@ from provisioning.evaluation.supervisor import MARKER, Program, spawn
 
 PYTHON = sys.executable
 
+# How the LAN API is served. A head has at most so many bytes and lines; HTTP/2 is not spoken behind nginx. How slowly a
+# head may come is nginx's: gunicorn waits for one as long as the connection lasts.
+API_OPTIONS = (
+    *("-k", "asgi", "--asgi-loop", "uvloop", "--asgi-lifespan", "on", "--http-parser", "python"),
+    *("--http-protocols", "h1", "--http2-cleartext", "off"),
+    *("--limit-request-line", "4094", "--limit-request-fields", "100", "--limit-request-field_size", "8190"),
+    # Longer than clients keep idle connections: whoever hangs up second may lose a request (gunicorn's default is 2 s).
+    *("--keep-alive", "75"),
+)
+
 
 def environment(layout: Layout, *, role: str | None = None) -> dict[str, str]:
     """What a process of this site finds in its environment; nothing of the caller's shell but where programs are."""
@@ -63,9 +73,7 @@ def appliance(layout: Layout, site: site_config.Site) -> Iterator[Program]:
     manage = str(REPOSITORY / "manage.py")
     celery = ["-m", "celery", "-A", "appliance.celery"]
     console = ["-k", "gthread", "--threads", "4", "--workers", str(site.console.workers)]
-    api = ["-k", "asgi", "--asgi-loop", "uvloop", "--asgi-lifespan", "on", "--workers", str(site.api.workers)]
-    # Longer than clients keep idle connections: whoever hangs up second may lose a request (gunicorn's default is 2 s).
-    api += ["--http-parser", "python", "--keep-alive", "75"]
+    api = [*API_OPTIONS, "--workers", str(site.api.workers)]
     quiet = ["--without-mingle", "--without-gossip"]
     schedule = ["--schedule", str(layout.base / "run" / "beat"), "--pidfile", ""]
     yield _program(layout, "api", _gunicorn("appliance.asgi:application", site.api, api), role=app)

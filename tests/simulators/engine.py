@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +54,17 @@ class EngineStandIn:
     seen: list[Seen] = field(default_factory=list)
     now: int = 0
     most: int = 0
+    held: int = 0
 
     def start(self) -> EngineStandIn:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.unlink(missing_ok=True)
         self._loop = asyncio.new_event_loop()
+        self._go = asyncio.Event()
         ready = threading.Event()
 
         async def listen() -> None:
-            self._server = await asyncio.start_unix_server(self._serve, path=str(self.path))
+            self._server = await asyncio.start_unix_server(self._serve, path=str(self.path), backlog=4096)
             ready.set()
 
         self._loop.create_task(listen())
@@ -84,6 +88,10 @@ class EngineStandIn:
         self._loop.close()
         self.path.unlink(missing_ok=True)
 
+    def let_go(self) -> None:
+        """Let every answer that waits for its last token have it."""
+        self._loop.call_soon_threadsafe(self._go.set)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(
@@ -93,7 +101,8 @@ class EngineStandIn:
         self.seen.append(seen)
         self.now += 1
         self.most = max(self.most, self.now)
-        finished = asyncio.create_task(getattr(self, f"_{self.behave}")(writer))
+        say = partial(self._echo, seen=seen) if self.behave == "echo" else getattr(self, f"_{self.behave}")
+        finished = asyncio.create_task(say(writer))
         gone = asyncio.create_task(reader.read(1))
         try:
             await asyncio.wait({finished, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -113,6 +122,25 @@ class EngineStandIn:
         await self._tokens(writer)
         await _events(writer, self._chunk("", "stop"), self._usage(), "[DONE]")
         await _send(writer, b"0\r\n\r\n")
+
+    async def _echo(self, writer: asyncio.StreamWriter, *, seen: Seen) -> None:
+        """The canary of the very request, once for each token; the last only when `let_go` was called."""
+        (canary,) = set(re.findall(rb"canary-[0-9a-f]{16}", seen.body))
+        await _send(writer, OK)
+        await _events(writer, self._chunk(None, role=True))
+        for index in range(len(self.tokens)):
+            if index == len(self.tokens) - 1:
+                self.held += 1
+                await self._go.wait()
+            await _events(writer, self._chunk(f"{canary.decode()}.{index} ", spent=index + 1))
+        await _events(writer, self._chunk("", "stop"), self._usage(), "[DONE]")
+        await _send(writer, b"0\r\n\r\n")
+
+    async def _flood(self, writer: asyncio.StreamWriter) -> None:
+        """More than sockets hold on the way to a reader that takes nothing, and in few events."""
+        await _send(writer, OK)
+        for _ in range(100):
+            await _events(writer, self._chunk("word " * 10_000))
 
     async def _tokens(self, writer: asyncio.StreamWriter) -> None:
         await _events(writer, self._chunk(None, role=True))

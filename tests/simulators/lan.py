@@ -28,6 +28,8 @@ from appliance.changes.models import Change
 from inference.clients import services as clients
 from inference.policy.catalog import PURPOSES, TASKS
 from inference.releases.models import Deployment, Release
+from provisioning import site_config
+from provisioning.evaluation import stack
 from tests.simulators.engine import EngineStandIn
 from tests.waiting import until
 
@@ -132,27 +134,14 @@ def chat_body(record: Any = None, **changes: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def api_process(log: Path) -> Iterator[int]:
-    """The real program: gunicorn's ASGI worker as production starts it, on a free port."""
+def api_process(log: Path, *, site: Path | None = None) -> Iterator[int]:
+    """The real program: gunicorn's ASGI worker as production starts it, on a free port. `site`: another site file."""
     with log.open("ab") as out:
         port = _free_port()
         process = subprocess.Popen(
-            gunicorn(
-                "appliance.asgi:application",
-                f"127.0.0.1:{port}",
-                "-k",
-                "asgi",
-                "--asgi-loop",
-                "uvloop",
-                "--asgi-lifespan",
-                "on",
-                "--http-parser",
-                "python",
-                "--keep-alive",
-                "75",
-            ),
+            gunicorn("appliance.asgi:application", f"127.0.0.1:{port}", *stack.API_OPTIONS),
             cwd=ROOT,
-            env=app_environment(),
+            env=app_environment() | ({} if site is None else {site_config.ENVIRONMENT_KEY: str(site)}),
             stdout=out,
             stderr=out,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,7 @@ from django.conf import settings
 from django.core.management import call_command
 from pytest_django.plugin import DjangoDbBlocker
 
+from tests import private_site
 from tests.simulators import lan as lans
 from tests.simulators.engine import EngineStandIn
 from tests.waiting import until
@@ -52,6 +54,41 @@ def engine() -> Iterator[EngineStandIn]:
     stand_in = EngineStandIn(settings.SITE.engine_socket("a")).start()
     yield stand_in
     stand_in.stop()
+
+
+@pytest.fixture(scope="module")
+def corpus_lan(released: None, api_port: int, api_log: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[lans.Lan]:
+    """One client and one engine for the many small cases of a corpus: none of them may change anything."""
+    stand_in = EngineStandIn(settings.SITE.engine_socket("a")).start()
+    with django_db_blocker.unblock():
+        name = f"ward-{next(numbers)}"
+        found = lans.Lan(api_port, api_log, stand_in, client=name, key=lans.new_key(name, lane="stat"))
+    until(lambda: found.ask("GET", "/v1/models/default").status == 200, 10, "the API knows the key and the release")
+    yield found
+    stand_in.stop()
+
+
+@pytest.fixture(scope="module")
+def wide_lan(
+    released: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    api_log: Path,
+    django_db_blocker: DjangoDbBlocker,
+) -> Iterator[lans.Lan]:
+    """The same box with an engine that takes thousands at once, behind an API process of its own."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))
+    wide = tmp_path_factory.mktemp("wide") / "site.toml"
+    plain = private_site.LAYOUT.site_file.read_text(encoding="utf-8")
+    wide.write_text(plain.replace("max_num_seqs = 8", "max_num_seqs = 4096"), encoding="utf-8")
+    stand_in = EngineStandIn(settings.SITE.engine_socket("a")).start()
+    with django_db_blocker.unblock(), lans.api_process(api_log, site=wide) as port:
+        name = f"ward-{next(numbers)}"
+        found = lans.Lan(port, api_log, stand_in, client=name, key=lans.new_key(name, lane="stat"))
+        until(lambda: found.ask("GET", "/v1/models/default").status == 200, 10, "the API knows the key and the release")
+        yield found
+    stand_in.stop()
+    resource.setrlimit(resource.RLIMIT_NOFILE, files)
 
 
 @pytest.fixture
