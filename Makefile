@@ -9,7 +9,9 @@ PERSON       ?= bob
 VENV         := .venv/bin/python
 export CONSOLE_PORT API_PORT ONCE ONLY
 
-.PHONY: help up down code test check lint format lock docs fuzz-api stress-streams
+.PHONY: help up down code test check lint format lock docs
+.PHONY: fuzz-api stress-streams
+.PHONY: bench-gateway bench-queue bench-report
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -42,3 +44,12 @@ fuzz-api:  ## schemathesis against our own OpenAPI document, the long form: make
 
 stress-streams:  ## so many streams at once with a canary each, a third of them cut: make stress-streams N=2000 SEED=7
 	@STREAMS=$(or $(N),2000) SEED=$(SEED) $(VENV) -m pytest tests/inference/api/test_streams.py -q -s
+
+bench-gateway:  ## what the LAN API costs beside nginx, LiteLLM and the bare engine; tests/bench/ says how it is measured
+	@$(PYTHON) -m provisioning.evaluation.bootstrap bench gateway
+
+bench-queue:  ## the same for the durable queue, beside Celery and the bare engine
+	@$(PYTHON) -m provisioning.evaluation.bootstrap bench queue
+
+bench-report:  ## write the tables of docs/performance.md from what the last runs left in var/bench/
+	@$(VENV) -m tests.bench report

@@ -15,17 +15,18 @@ from provisioning.evaluation import environments
 from provisioning.evaluation.steps import Step, Steps
 
 STEPS_KEY = "ISOWARD_STEPS_TAKEN"
+_MODULES = {"up": "provisioning.evaluation.up", "bench": "tests.bench"}
 
 
 def main() -> int:
-    """`bootstrap up SITE`, `bootstrap test`, `bootstrap check`."""
+    """`bootstrap up SITE`, `bootstrap test`, `bootstrap check`, `bootstrap bench NAME`."""
     command, arguments = sys.argv[1], sys.argv[2:]
     if sys.version_info[:2] != (3, 11):
         print(
             f"the locks are for Python 3.11 and this is {platform.python_version()}: make PYTHON=python3.11 {command}"
         )
         return 2
-    tests = command in ("test", "check")
+    tests = command in ("test", "check", "bench")
     steps = Steps()
     try:
         _step(steps, "environment .venv from its lock", lambda step: environments.fill_venv(step, tests=tests))
@@ -34,11 +35,11 @@ def main() -> int:
     except environments.EnvironmentsError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    module = "up" if command == "up" else "test_run"
+    module = _MODULES.get(command, "provisioning.evaluation.test_run")
     python = str(environments.VENV / "bin" / "python")
     os.environ[STEPS_KEY] = json.dumps(steps.as_json())
     sys.stdout.flush()
-    return os.execv(python, [python, "-m", f"provisioning.evaluation.{module}", *(arguments or [command])])  # noqa: S606 - no shell
+    return os.execv(python, [python, "-m", module, *(arguments or [command])])  # noqa: S606 - no shell
 
 
 def _step(steps: Steps, name: str, act: Callable[[Step], None]) -> None:

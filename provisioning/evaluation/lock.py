@@ -26,6 +26,7 @@ SOURCES: tuple[tuple[Path, Path, tuple[str, ...]], ...] = (
     (env.HERE / "bootstrap.in", env.BOOTSTRAP_LOCK, ()),
     (env.REPOSITORY / "requirements.in", env.RUNTIME_LOCK, ()),
     (env.REPOSITORY / "tests" / "requirements.in", env.TEST_LOCK, ()),
+    (env.REPOSITORY / "tests" / "bench" / "litellm.in", env.REPOSITORY / "tests" / "bench" / "litellm.lock", ()),
     (env.HERE / "engine.in", env.ENGINE_LOCKS["cpu"], overrides(OVERRIDES, REFUSED)),
     (env.HERE / "engine-cuda.in", env.ENGINE_LOCKS["cuda"], overrides(REFUSED)),
 )

@@ -1,0 +1,12 @@
+"""`python -m tests.bench NAME`: gateway, queue or report."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.bench import gateway, report
+
+COMMANDS = {"gateway": gateway.main, "report": report.main}
+
+if __name__ == "__main__":
+    sys.exit(COMMANDS[sys.argv[1]]())
