@@ -18,6 +18,7 @@ from typing import Any
 from inference.engines import vllm
 from inference.engines.engine import Order
 from inference.policy import rules
+from inference.policy.ask import Sampling
 from inference.policy.catalog import TASKS
 from provisioning.evaluation.site_file import REPOSITORY
 from provisioning.evaluation.steps import Steps
@@ -136,13 +137,11 @@ def _requests(appliance: Appliance) -> dict[str, Path]:
 
 
 def _order(appliance: Appliance, record: dict[str, Any], number: int) -> Order:
-    prompt = rules.minimize(record, TASKS["progress_note"])
     return Order(
         slot="a",
         model=appliance.model,
-        instruction=prompt.instruction,
-        text=prompt.text,
-        sampling=rules.Sampling(max_tokens=TOKENS, temperature=0.0, seed=0),
+        prompt=rules.minimize(record, TASKS["progress_note"]),
+        sampling=Sampling(max_tokens=TOKENS, temperature=0.0, seed=0),
         priority=0,
         cache_salt="bench",
         request_id=f"req_{number}",
