@@ -14,12 +14,15 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "appliance.settings")
 
 app = Celery("isoward")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["inference.queue", "inference.releases", "inference.telemetry", "appliance.changes"])
+app.autodiscover_tasks(
+    ["inference.clients", "inference.queue", "inference.releases", "inference.telemetry", "appliance.changes"]
+)
 
 # name, task, every how many seconds
 SCHEDULE = [
     ("sweep jobs", "inference.queue.tasks.sweep", 3.0),
     ("close unanswered intents", "inference.queue.tasks.close_unanswered", 300.0),
+    ("watch refused attempts", "inference.clients.tasks.watch_attempts", 15.0),
     ("sweep imports", "inference.releases.tasks.sweep", 15.0),
     ("execute approved changes", "appliance.changes.tasks.execute_approved", 5.0),
 ]

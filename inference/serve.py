@@ -244,7 +244,14 @@ def _intent(ask: Ask, decision: Decision, prompt: Prompt, caller: Caller, servin
         prompt_hmac=prompt_hmac,
         patient_tag=patient_tag,
         hmac_key=hmac_key,
-        detail=json.dumps({"dropped": list(prompt.dropped), "lane": decision.lane.value}),
+        detail=json.dumps(
+            {
+                "dropped": list(prompt.dropped),
+                "lane": decision.lane.value,
+                # A name in the body is the app's word; a name in an assertion is proved.
+                "user_proved": bool(caller.rights.end_user),
+            }
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 
+from appliance.audit.actions import Action
 from appliance.audit.entry import KINDS
 
 
@@ -68,6 +69,12 @@ class Record(models.Model):
             BrinIndex(name="audit_record_at", fields=["at_us"]),
             models.Index(name="audit_record_request", fields=["request_id"], condition=~Q(request_id="")),
             models.Index(name="audit_record_actor", fields=["actor", "-at_us"]),
+            # the watch over refused attempts, every few seconds: it must not read the whole log of ten minutes
+            models.Index(
+                name="audit_record_phi_attempt",
+                fields=["at_us"],
+                condition=Q(action=Action.PHI_UNAUTHORIZED_ATTEMPT.value),
+            ),
         ]
 
 

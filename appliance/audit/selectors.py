@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from django.db import connection
 from django.db.models import Count, QuerySet
 
 from appliance.audit import checkpoint, verifier
+from appliance.audit.actions import Action
 from appliance.audit.errors import AuditError
 from appliance.audit.models import Checkpoint, Record
 from appliance.audit.sealer import connect
@@ -127,6 +130,15 @@ def counts(*, since: datetime) -> Mapping[tuple[str, str], int]:
     """How many records of each (action, outcome) came since then: figures for a page, not a reading of any record."""
     found = Record.objects.filter(at_us__gte=_us(since)).values_list("action", "outcome").annotate(number=Count("seq"))
     return {(action, outcome): number for action, outcome, number in found}
+
+
+def counted(*, action: Action, since: datetime) -> Mapping[str, int]:
+    """How often each client did this since then. One record may stand for many: its detail says for how many."""
+    rows = Record.objects.filter(action=action.value, at_us__gte=_us(since)).values_list("client", "detail")
+    found: Counter[str] = Counter()
+    for client, detail in rows:
+        found[client] += int(json.loads(detail).get("count", 1))
+    return found
 
 
 def head() -> Head:

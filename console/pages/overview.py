@@ -160,7 +160,8 @@ def _audit_part(head: log.Head) -> Part:
 
 def _hour(counts: Mapping[tuple[str, str], int]) -> Hour:
     ended = {outcome: number for (action, outcome), number in counts.items() if action == Action.INFERENCE_ANSWERED}
-    refused = sum(number for (action, _), number in counts.items() if action == Action.INFERENCE_REFUSED)
+    refusing = {Action.INFERENCE_REFUSED, Action.PHI_UNAUTHORIZED_ATTEMPT}
+    refused = sum(number for (action, _), number in counts.items() if action in refusing)
     return Hour(answered=ended.get("ok", 0), failed=sum(ended.values()) - ended.get("ok", 0), refused=refused)
 
 

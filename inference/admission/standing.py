@@ -22,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from inference.admission.errors import NoModelError, StaleError
 from inference.clients import selectors as clients
+from inference.clients.assertions import Assertions, Claims
 from inference.policy.errors import PolicyRefusal
 from inference.policy.rules import Rights
 from inference.releases import selectors as releases
@@ -55,6 +56,7 @@ class Standing:
         self._conninfo = conninfo
         self._facts: Facts | None = None
         self._taken = 0.0
+        self._assertions = Assertions()
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="standing")
         self._keeper: asyncio.Task[None] | None = None
 
@@ -78,10 +80,15 @@ class Standing:
             raise PolicyRefusal("rights_withdrawn", "this key's rights were withdrawn")
         return rights
 
+    def vouched(self, token: str, *, client: str) -> Claims:
+        """What an end-user assertion says, or BadAssertionError."""
+        return self._assertions.read(token, self.current().clients.issuers, client=client, now=datetime.now(UTC))
+
     def check_still(self, rights: Rights) -> None:
-        """PolicyRefusal when these rights were withdrawn since the request began."""
-        now = self._facts.clients.of_key_id(rights.key_id, now=datetime.now(UTC)) if self._facts else None
-        if now is None or not (rights.tasks <= now.tasks and rights.purposes <= now.purposes):
+        """PolicyRefusal when any of these rights was withdrawn since the request began: the key's, its client's, or
+        the issuer's who vouched for the user.
+        """
+        if self._facts is None or not self._facts.clients.stands(rights, now=datetime.now(UTC)):
             raise PolicyRefusal("rights_withdrawn", "this key's rights were withdrawn while it ran")
 
     async def refresh(self) -> bool:

@@ -14,6 +14,7 @@ from inference.api import auth, errors, routes, sse
 from inference.api.desk import Desk
 from inference.api.exchange import CallerLeftError, Exchange, Receive, Scope, Send
 from inference.engines.errors import EngineError
+from inference.policy.errors import PolicyRefusal
 from inference.policy.rules import Rights
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,9 @@ class Application:
             if route.open is not None:
                 await route.open(exchange, self._desk)
             elif route.keyed is not None:
-                rights = auth.authenticate(exchange, self._desk.standing)
+                held = auth.authenticate(exchange, self._desk.standing)
+                rights = held.rights  # from here on a refusal is on record with its client
+                rights = auth.admit(exchange, self._desk.standing, held)
                 await route.keyed(exchange, self._desk, rights, route.argument)
         except CallerLeftError:
             log.info("caller_left", extra={"request_id": exchange.request_id})
@@ -65,7 +68,12 @@ class Application:
         if isinstance(error, AuditUnavailableError):
             desk.refusals.count(refusal.code, rights=rights)
         elif not isinstance(error, EngineError):  # that one has its outcome on record already
-            await desk.refusals.record(refusal.code, request_id=exchange.request_id, rights=rights)
+            await desk.refusals.record(
+                refusal.code,
+                request_id=exchange.request_id,
+                rights=rights,
+                end_user=error.end_user if isinstance(error, PolicyRefusal) else "",
+            )
         try:
             if exchange.started:
                 await exchange.event(sse.failure(refusal, exchange.request_id))

@@ -13,8 +13,11 @@ from inference.api.exchange import CallerLeftError, Exchange
 from inference.engines.engine import Piece
 from inference.policy import tools as envelopes
 from inference.policy.ask import Ask
+from inference.policy.errors import PolicyRefusal
 from inference.policy.rules import Rights
 from inference.serve import Caller, Done, Opened, answer
+
+_ASK_AGAIN_S = 2.0
 
 
 async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) -> None:
@@ -22,7 +25,7 @@ async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str)
     request = schemas.chat(document.parse(await exchange.body()))
     caller = Caller(rights=rights, request_id=exchange.request_id)
     write = _stream if request.stream else _whole
-    await _while_listening(exchange, caller, write(exchange, desk, request, caller))
+    await _while_listening(exchange, desk, caller, write(exchange, desk, request, caller))
 
 
 async def _whole(exchange: Exchange, desk: Desk, request: schemas.ChatRequest, caller: Caller) -> None:
@@ -74,8 +77,11 @@ def _read(ask: Ask, pieces: list[Piece]) -> envelopes.Answer:
     return envelopes.read(text) if envelopes.offered(ask.tools, ask.tool_choice) else envelopes.Answer(text=text)
 
 
-async def _while_listening(exchange: Exchange, caller: Caller, work: Coroutine[Any, Any, None]) -> None:
-    """Run the work; when the caller leaves first, cancel it and wait until it has stopped and is on record."""
+async def _while_listening(exchange: Exchange, desk: Desk, caller: Caller, work: Coroutine[Any, Any, None]) -> None:
+    """Run the work; when the caller leaves first, cancel it and wait until it has stopped and is on record.
+
+    Rights are asked at each piece of an answer. An engine that says nothing has no pieces, so they are asked here too.
+    """
 
     def gone() -> None:
         caller.left = "client_gone"
@@ -84,11 +90,18 @@ async def _while_listening(exchange: Exchange, caller: Caller, work: Coroutine[A
     running = asyncio.create_task(work)
     leaving = asyncio.create_task(exchange.left())
     try:
-        await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        while not (await asyncio.wait({running, leaving}, timeout=_ASK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED))[
+            0
+        ]:
+            desk.standing.check_still(caller.rights)
         if running.done():
             await running
             return
         gone()
+    except PolicyRefusal as refusal:
+        if not running.done():
+            caller.left = refusal.code
+        raise
     finally:
         leaving.cancel()
         running.cancel()

@@ -44,6 +44,11 @@ TABLE: dict[str, tuple[int, str]] = {
     "invalid_idempotency_key": (400, _REQUEST),
     # rights
     "invalid_api_key": (401, "authentication_error"),
+    "end_user_required": (401, "authentication_error"),
+    "invalid_end_user_assertion": (401, "authentication_error"),
+    "end_user_mismatch": (400, _REQUEST),
+    "source_not_allowed": (403, "permission_error"),
+    "client_certificate_required": (403, "permission_error"),
     "purpose_required": (400, _REQUEST),
     "purpose_unknown": (400, _REQUEST),
     "purpose_not_granted": (403, "permission_error"),

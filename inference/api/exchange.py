@@ -37,6 +37,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self.request_id = f"req_{secrets.token_hex(12)}"
+        self.peer: tuple[str, int] | None = scope.get("client") or None
+        """Who connected over TCP; None over our unix socket, where nginx speaks for whoever it is."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self._raw_path: bytes = scope.get("raw_path") or self.path.encode()

@@ -3,6 +3,10 @@
 Each refusal of a known client is one record, up to a rate; beyond it, and for callers without a key, refusals with the
 same code are counted and recorded together once a second. The counts are exact: nothing is dropped, and what cannot be
 written now is written when the log is back.
+
+- Each names the user it was asked for. A caller can invent users without end, so only so many are told apart at a time;
+  the refusals of further ones are counted without a name.
+- PHI asked for without the right to it is an act of its own in the log (S4-7), whichever way the right was missing.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import contextlib
 import json
 import time
 from collections import Counter
+from typing import NamedTuple
 
 from appliance.audit.actions import Action
 from appliance.audit.entry import Entry, now_us
@@ -22,8 +27,26 @@ from inference.serve import Book
 _FLUSH_S = 1.0
 _RATE_PER_S = 5.0
 _BURST = 20.0
+_MOST_NAMED = 500
 
-Key = tuple[str, str, str]  # client, key id, code
+
+class Key(NamedTuple):
+    """What refusals have in common that are recorded together."""
+
+    client: str
+    key_id: str
+    code: str
+    end_user: str = ""
+    proved: bool = False
+
+    @classmethod
+    def of(cls, code: str, rights: Rights | None, end_user: str) -> Key:
+        if rights is None:
+            return cls("", "", code)
+        return cls(rights.client, rights.key_id, code, rights.end_user or end_user, proved=bool(rights.end_user))
+
+    def unnamed(self) -> Key:
+        return Key(self.client, self.key_id, self.code)
 
 
 class Refusals:
@@ -45,19 +68,21 @@ class Refusals:
                 await self._flusher
         await self.flush()
 
-    async def record(self, code: str, *, request_id: str, rights: Rights | None) -> None:
+    async def record(self, code: str, *, request_id: str, rights: Rights | None, end_user: str = "") -> None:
         """One refusal. Never fails: the refusal itself stands whatever becomes of its record."""
         if rights is None or not self._may_write_one(rights.client):
-            self.count(code, rights=rights)
+            self.count(code, rights=rights, end_user=end_user)
             return
         try:
-            await self._book.put(_entry((rights.client, rights.key_id, code), 1, request_id))
+            await self._book.put(_entry(Key.of(code, rights, end_user), 1, request_id))
         except AuditUnavailableError:
-            self.count(code, rights=rights)
+            self.count(code, rights=rights, end_user=end_user)
 
-    def count(self, code: str, *, rights: Rights | None) -> None:
+    def count(self, code: str, *, rights: Rights | None, end_user: str = "") -> None:
         """One refusal to be written later, for when the log itself is why."""
-        self._tally[(rights.client if rights else "", rights.key_id if rights else "", code)] += 1
+        key = Key.of(code, rights, end_user)
+        # Without its user a key is one of the clients, their keys and our codes: as many as there are, and no more.
+        self._tally[key if key in self._tally or len(self._tally) < _MOST_NAMED else key.unnamed()] += 1
 
     async def flush(self) -> None:
         """Write what was counted; what cannot be written is counted on."""
@@ -83,15 +108,18 @@ class Refusals:
 
 
 def _entry(key: Key, count: int, request_id: str) -> Entry:
-    client, key_id, code = key
+    action, event = Action.INFERENCE_REFUSED, {}
+    if key.code == "phi_not_granted":
+        action, event = Action.PHI_UNAUTHORIZED_ATTEMPT, {"event": "unauthorized_phi_access_attempt"}
     return Entry(
         at_us=now_us(),
         kind="refusal",
-        action=Action.INFERENCE_REFUSED.value,
-        actor=client or "unknown",
-        outcome=code,
+        action=action.value,
+        actor=key.client or "unknown",
+        outcome=key.code,
         request_id=request_id,
-        client=client,
-        key_id=key_id,
-        detail=json.dumps({"count": count}),
+        client=key.client,
+        key_id=key.key_id,
+        end_user=key.end_user,
+        detail=json.dumps({"count": count, "user_proved": key.proved, **event}),
     )

@@ -1,4 +1,4 @@
-"""Refusals about clients and their keys, met by staff in the console and by commands."""
+"""Refusals about clients, their keys and their issuers, met by staff in the console and by commands."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ class ClientError(Exception):
 
 
 class ClientNotFoundError(ClientError):
-    """No client, or no key, by that name."""
+    """No client, key or issuer by that name."""
 
 
 class ClientRefusedError(ClientError):
-    """The name is taken, a grant is unknown, or the client is suspended."""
+    """The name is taken, a grant is unknown, a key is weak, or the client is suspended."""
+
+
+class BadAssertionError(ClientError):
+    """A statement of who asks that proves nothing. The message says which check failed, never what it held."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("invalid_end_user_assertion", message)

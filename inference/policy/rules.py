@@ -42,6 +42,8 @@ class Rights:
     """The names of the functions its requests may offer to the model."""
     end_user: str = ""
     """Who asks, when a signed assertion proved it."""
+    vouched_by: str = ""
+    """Whose word that is: an issuer and one of its keys."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Decision:
 
 def decide(ask: Ask, rights: Rights) -> Decision:
     """The decision, or a PolicyRefusal whose code says what is missing."""
+    if rights.end_user and ask.end_user not in {"", rights.end_user}:
+        raise PolicyRefusal("end_user_mismatch", "user is not the one the assertion names; leave it out", param="user")
     if not ask.purpose:
         raise PolicyRefusal("purpose_required", "metadata.purpose must name why you ask", param="metadata.purpose")
     if ask.purpose not in PURPOSES:
@@ -75,8 +79,12 @@ def decide(ask: Ask, rights: Rights) -> Decision:
     if ask.patient_id and data_class is not DataClass.PHI:
         raise PolicyRefusal("data_class_conflict", "a record of a patient is PHI", param="metadata.data_class")
     if data_class is DataClass.PHI and not rights.phi:
+        whom = "the user this key asks for" if rights.end_user else "this key"
         raise PolicyRefusal(
-            "phi_not_granted", "this key may not send PHI; unlabelled data is PHI", param="metadata.data_class"
+            "phi_not_granted",
+            f"{whom} may not send PHI; unlabelled data is PHI",
+            param="metadata.data_class",
+            end_user=rights.end_user or ask.end_user,
         )
     _check_features(ask, rights)
     return Decision(task=task, purpose=ask.purpose, data_class=data_class, lane=rights.lane)

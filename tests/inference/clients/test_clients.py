@@ -15,7 +15,8 @@ from appliance.audit.models import Record
 from inference.clients import keys, selectors, services
 from inference.clients.errors import ClientNotFoundError, ClientRefusedError
 from inference.clients.models import ApiKey, Client
-from inference.policy.catalog import Lane
+from inference.policy.catalog import Feature, Lane
+from inference.policy.rules import Rights
 
 pytestmark = pytest.mark.django_db
 
@@ -34,6 +35,12 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def rights_of(key: services.IssuedKey) -> Rights:
+    held = selectors.snapshot().of_key(key.plaintext, now=now())
+    assert held is not None
+    return held.rights
+
+
 @pytest.fixture
 def key() -> services.IssuedKey:
     services.create_client(actor="erin", **WARD)
@@ -41,8 +48,7 @@ def key() -> services.IssuedKey:
 
 
 def test_a_key_opens_with_the_rights_of_its_client(key: services.IssuedKey) -> None:
-    rights = selectors.snapshot().of_key(key.plaintext, now=now())
-    assert rights is not None
+    rights = rights_of(key)
     assert (rights.client, rights.key_id, rights.lane) == ("ward-7", key.prefix, Lane.INTERACTIVE)
     assert rights.tasks == {"visit_summary", "progress_note"}
 
@@ -101,13 +107,16 @@ def test_a_suspended_client_has_no_rights_and_gets_no_key(key: services.IssuedKe
 
 def test_grants_are_replaced_whole(key: services.IssuedKey) -> None:
     services.set_grants(
-        actor="erin", client="ward-7", tasks=["urgency_classification"], purposes=["ETREAT"], lane="stat", phi=False
-    )
-    rights = selectors.snapshot().of_key(key.plaintext, now=now())
-    assert rights is not None
+        actor="erin", client="ward-7", tasks=["urgency_classification"], purposes=["ETREAT"], lane="stat", phi=False,
+        features=["tools"], tools=["lookup"], assertion_required=True,
+    )  # fmt: skip
+    rights = rights_of(key)
     assert rights.tasks == {"urgency_classification"}
     assert rights.purposes == {"ETREAT"}
     assert (rights.lane, rights.phi) == (Lane.STAT, False)
+    assert rights.features == {Feature.TOOLS}
+    assert rights.tools == {"lookup"}
+    assert selectors.client("ward-7").assertion_required
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def engine() -> Iterator[EngineStandIn]:
 def rights(transactional_db: None) -> Rights:
     lans.serve_a_release()
     key = lans.new_key()
-    found = clients.snapshot().of_key(key, now=datetime.now(UTC))
+    found = clients.snapshot().of_key_id(key[:12], now=datetime.now(UTC))
     assert found is not None
     return found
 
