@@ -22,6 +22,7 @@ LABELS = {
     "environment": "Environment",
     "served_model_name": "Served as",
     "routes": "Tasks it will answer",
+    "capabilities": "What it can be asked for",
     "evaluation": "Evaluation report",
     "slot_rule": "Slots",
 }

@@ -116,6 +116,7 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
     decision = rules.decide(ask, caller.rights)  # PolicyRefusal
     check_route(decision.task, serving)  # PolicyRefusal
     prompt = rules.prepare(ask, decision.task)  # PolicyRefusal
+    check_can(prompt, serving)  # PolicyRefusal
     with house.lanes.slot(lane=decision.lane, client=caller.rights.client):  # QueueFullError
         pair = Pair(house.book, caller, _intent(ask, decision, prompt, caller, serving))
         try:
@@ -150,6 +151,12 @@ def check_route(task: Task, serving: Serving) -> None:
     """The approved change routes this task to the model that serves; deterministic, and never a guess (S0-10)."""
     if serving.routes.get(task.id) != serving.served_model_name:
         raise PolicyRefusal("task_not_routed", "no approved change routes that task to a model", param="metadata.task")
+
+
+def check_can(prompt: Prompt, serving: Serving) -> None:
+    """The model that serves was approved for this kind of work: text, embeddings or transcription."""
+    if rules.needs(prompt) not in serving.capabilities:
+        raise PolicyRefusal("model_cannot", "the model that is served cannot do that kind of work", param="model")
 
 
 class Pair:
@@ -250,9 +257,17 @@ def _intent(ask: Ask, decision: Decision, prompt: Prompt, caller: Caller, servin
                 "lane": decision.lane.value,
                 # A name in the body is the app's word; a name in an assertion is proved.
                 "user_proved": bool(caller.rights.end_user),
+                **_size(prompt),
             }
         ),
     )
+
+
+def _size(prompt: Prompt) -> dict[str, int]:
+    """How much was asked, where no token counts will say so."""
+    if prompt.audio is not None:
+        return {"audio_bytes": len(prompt.audio.data)}
+    return {"texts": len(prompt.inputs)} if prompt.inputs else {}
 
 
 def _receipt(position: Position, caller: Caller, serving: Serving, decision: Decision, prompt: Prompt) -> Receipt:

@@ -97,14 +97,16 @@ def refuse(
         return record(actor=actor, action=action, target=target, outcome=outcome, kind="refusal", detail=detail)
 
 
-def fingerprint(data: bytes, *, use: str = "text") -> tuple[str, str]:
+def fingerprint(data: bytes | bytearray, *, use: str = "text") -> tuple[str, str]:
     """(key id, hex HMAC-SHA256) that stands for a text or a patient in the log.
 
     A plain hash of a record number can be guessed by trying them all; without the key, this cannot.
     """
     key = settings.SITE.secret("audit-hmac")
     key_id = hashlib.sha256(b"isoward-hmac-key-id\n" + key).hexdigest()[:8]
-    return key_id, hmac.new(key, use.encode() + b"\n" + data, hashlib.sha256).hexdigest()
+    mark = hmac.new(key, use.encode() + b"\n", hashlib.sha256)
+    mark.update(data)  # not joined: a copy of a recording would outlive the wiping of it
+    return key_id, mark.hexdigest()
 
 
 def _next_in_ledger(cursor: Any) -> Position:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
+from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any
 
 from inference.api import document, schemas, sse
+from inference.api.answering import caller_of, while_listening, whole
 from inference.api.desk import Desk
-from inference.api.exchange import CallerLeftError, Exchange
+from inference.api.exchange import Exchange
 from inference.engines.engine import Piece
 from inference.policy import tools as envelopes
 from inference.policy.ask import Ask
-from inference.policy.errors import PolicyRefusal
 from inference.policy.rules import Rights
 from inference.serve import Caller, Done, Opened, answer
 
@@ -22,22 +20,16 @@ _ASK_AGAIN_S = 2.0
 
 async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) -> None:
     """The answer, streamed or whole."""
+    caller = caller_of(exchange, rights)
     request = schemas.chat(document.parse(await exchange.body()))
-    caller = Caller(rights=rights, request_id=exchange.request_id)
     write = _stream if request.stream else _whole
-    await _while_listening(exchange, desk, caller, write(exchange, desk, request, caller))
+    await while_listening(exchange, desk, caller, write(exchange, desk, request, caller))
 
 
 async def _whole(exchange: Exchange, desk: Desk, request: schemas.ChatRequest, caller: Caller) -> None:
-    parts: list[Piece] = []
-    async with aclosing(answer(request.ask, caller=caller, house=desk.house)) as steps:
-        async for step in steps:
-            match step:
-                case Piece():
-                    parts.append(step)
-                case Done():
-                    logprobs = [item for piece in parts for item in piece.logprobs]
-                    await exchange.reply(200, sse.completion(_read(request.ask, parts), step, logprobs))
+    found = await whole(request.ask, caller=caller, desk=desk)
+    logprobs = [item for piece in found.pieces for item in piece.logprobs]
+    await exchange.reply(200, sse.completion(_read(request.ask, found.pieces), found.done, logprobs))
 
 
 async def _stream(exchange: Exchange, desk: Desk, request: schemas.ChatRequest, caller: Caller) -> None:
@@ -72,38 +64,6 @@ def _end(chunks: sse.Chunks, ask: Ask, held: list[Piece], done: Done) -> bytes:
     return chunks.text(Piece(found.text, done.usage)) + chunks.closing(done)
 
 
-def _read(ask: Ask, pieces: list[Piece]) -> envelopes.Answer:
+def _read(ask: Ask, pieces: Sequence[Piece]) -> envelopes.Answer:
     text = "".join(piece.text for piece in pieces)
     return envelopes.read(text) if envelopes.offered(ask.tools, ask.tool_choice) else envelopes.Answer(text=text)
-
-
-async def _while_listening(exchange: Exchange, desk: Desk, caller: Caller, work: Coroutine[Any, Any, None]) -> None:
-    """Run the work; when the caller leaves first, cancel it and wait until it has stopped and is on record.
-
-    Rights are asked at each piece of an answer. An engine that says nothing has no pieces, so they are asked here too.
-    """
-
-    def gone() -> None:
-        caller.left = "client_gone"
-
-    exchange.when_left = gone  # a reader that stalls is found out in the middle of the work
-    running = asyncio.create_task(work)
-    leaving = asyncio.create_task(exchange.left())
-    try:
-        while not (await asyncio.wait({running, leaving}, timeout=_ASK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED))[
-            0
-        ]:
-            desk.standing.check_still(caller.rights)
-        if running.done():
-            await running
-            return
-        gone()
-    except PolicyRefusal as refusal:
-        if not running.done():
-            caller.left = refusal.code
-        raise
-    finally:
-        leaving.cancel()
-        running.cancel()
-        await asyncio.wait({running, leaving})
-    raise CallerLeftError

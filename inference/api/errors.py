@@ -72,6 +72,8 @@ TABLE: dict[str, tuple[int, str]] = {
     "schema_limit": (400, _REQUEST),
     "draft_refused": (502, _SERVER),
     "model_not_found": (404, _REQUEST),
+    "model_cannot": (400, _REQUEST),
+    "audio_unsupported": (400, _REQUEST),
     # room
     "client_queue_full": (429, "rate_limit_error"),
     "queue_full": (429, "rate_limit_error"),

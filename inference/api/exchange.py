@@ -72,29 +72,35 @@ class Exchange:
         charset = parameters.strip().lower()
         if media.strip().lower() != "application/json" or charset not in {"", "charset=utf-8"}:
             raise BadRequestError("unsupported_media_type", "send Content-Type: application/json")
+        parts: list[bytes] = []
+        await self.read(parts.append, most=LARGEST_BODY, within_s=SLOWEST_BODY_S)
+        return b"".join(parts)
+
+    async def read(self, take: Callable[[bytes], object], *, most: int, within_s: float) -> None:
+        """Hand on the body as it comes, of whatever type: no more than `most` bytes, and all of it within the time."""
         if self.has(b"content-encoding"):
             raise BadRequestError("unsupported_media_type", "send the body without a Content-Encoding")
-        if int(self.header(b"content-length") or "0") > LARGEST_BODY:
-            raise BadRequestError("body_too_large", f"a body has at most {LARGEST_BODY} bytes")
+        if int(self.header(b"content-length") or "0") > most:
+            raise BadRequestError("body_too_large", f"a body has at most {most} bytes here")
         try:
-            async with asyncio.timeout(SLOWEST_BODY_S):
-                return await self._read()
+            async with asyncio.timeout(within_s):
+                await self._read(take, most)
         except TimeoutError:
             raise BadRequestError("body_timeout", "the body did not arrive in time") from None
 
-    async def _read(self) -> bytes:
-        parts: list[bytes] = []
+    async def _read(self, take: Callable[[bytes], object], most: int) -> None:
         size = 0
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise CallerLeftError
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > LARGEST_BODY:
-                raise BadRequestError("body_too_large", f"a body has at most {LARGEST_BODY} bytes")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > most:
+                raise BadRequestError("body_too_large", f"a body has at most {most} bytes here")
+            take(part)
             if not message.get("more_body", False):
-                return b"".join(parts)
+                return
 
     async def left(self) -> None:
         """Return when the caller has gone. Only after the body was read."""
@@ -103,9 +109,11 @@ class Exchange:
 
     async def reply(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         """A whole JSON answer."""
-        body = json.dumps(value, ensure_ascii=False).encode()
-        await self._start(status, b"application/json", {**(headers or {}), "content-length": str(len(body))})
-        await self._push(b"" if self.method == "HEAD" else body, more=False)
+        await self._whole(status, b"application/json", json.dumps(value, ensure_ascii=False).encode(), headers or {})
+
+    async def text(self, value: str, headers: dict[str, str]) -> None:
+        """A whole answer in plain words."""
+        await self._whole(200, b"text/plain; charset=utf-8", value.encode(), headers)
 
     async def refuse(self, refusal: Refusal) -> None:
         """A refusal in OpenAI's shape."""
@@ -131,6 +139,10 @@ class Exchange:
 
     async def end(self) -> None:
         await self._push(b"", more=False)
+
+    async def _whole(self, status: int, media: bytes, body: bytes, headers: dict[str, str]) -> None:
+        await self._start(status, media, {**headers, "content-length": str(len(body))})
+        await self._push(b"" if self.method == "HEAD" else body, more=False)
 
     async def _start(self, status: int, media: bytes, headers: dict[str, str]) -> None:
         self.started = True

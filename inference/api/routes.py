@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from inference.api import chat, jobs, models
+from inference.api import audio, chat, completions, embeddings, jobs, models
 from inference.api.desk import Desk
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
@@ -31,6 +31,9 @@ KEYED: list[tuple[str, str, Keyed]] = [
     ("GET", r"/v1/models", models.list_),
     ("GET", r"/v1/models/([A-Za-z0-9._-]{1,128})", models.retrieve),
     ("POST", r"/v1/chat/completions", chat.create),
+    ("POST", r"/v1/completions", completions.create),
+    ("POST", r"/v1/embeddings", embeddings.create),
+    ("POST", r"/v1/audio/transcriptions", audio.create),
     ("POST", r"/v1/jobs", jobs.create),
     ("GET", rf"/v1/jobs/({_JOB})", jobs.retrieve),
     ("POST", rf"/v1/jobs/({_JOB})/cancel", jobs.cancel),

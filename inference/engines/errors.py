@@ -42,5 +42,16 @@ class EngineRefusedError(EngineError):
     code = "engine_refused"
 
 
+def of_status(status: int, said: bytes) -> EngineError:
+    """What an answer that is not 200 means to us. `said` only tells a prompt that does not fit from our own mistake."""
+    if status in {400, 413} and b"context length" in said:
+        return EngineRefusedError("the record does not fit the model's context", code="context_length")
+    if status in {400, 413}:
+        return EngineRefusedError("the engine refused the request")
+    if status in {429, 503}:
+        return EngineUnavailableError("the engine takes no work now")
+    return EngineRefusedError("the engine failed the request", code="engine_failed")
+
+
 class SlotError(Exception):
     """A file of a slot cannot be written, or what lies there is not what a keeper writes."""

@@ -22,14 +22,15 @@ from typing import Any
 
 import aiohttp
 
+from inference.engines import errors
 from inference.engines.engine import Finish, Order, Piece, Usage
 from inference.engines.errors import (
     EngineError,
     EngineProtocolError,
-    EngineRefusedError,
     EngineTimeoutError,
     EngineUnavailableError,
 )
+from inference.engines.whole import Whole
 
 _BASE = "http://engine"
 _DONE = b"[DONE]"
@@ -54,6 +55,7 @@ class Vllm:
 
     def __init__(self, *, socket_of: Callable[[str], Path], api_key: str, limits: Limits | None = None) -> None:
         self._socket_of = socket_of
+        self._whole = Whole(socket_of=socket_of, api_key=api_key)
         self._limits = limits or Limits()
         self._headers = {
             "Host": "engine",
@@ -65,6 +67,11 @@ class Vllm:
 
     async def generate(self, order: Order) -> AsyncGenerator[Piece, None]:
         """The answer piece by piece; closing the iterator closes the connection."""
+        if self._whole.takes(order):
+            async with aclosing(self._whole.generate(order)) as answers:
+                async for piece in answers:
+                    yield piece
+            return
         async with aclosing(self._events(order)) as events, aclosing(_pieces(events)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -123,14 +130,7 @@ class Vllm:
             return
         if response.status == 200:
             raise EngineProtocolError("the engine answered a stream with something else")
-        if response.status in {400, 413}:
-            # Read only to tell a prompt that does not fit from a request that we built wrongly; never passed on.
-            if b"context length" in await self._error_body(response):
-                raise EngineRefusedError("the record does not fit the model's context", code="context_length")
-            raise EngineRefusedError("the engine refused the request")
-        if response.status in {429, 503}:
-            raise EngineUnavailableError("the engine takes no work now")
-        raise EngineRefusedError("the engine failed the request", code="engine_failed")
+        raise errors.of_status(response.status, await self._error_body(response))
 
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
         try:

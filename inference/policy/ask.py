@@ -58,9 +58,9 @@ class Tool:
 
 @dataclass(frozen=True)
 class Audio:
-    """A recording, in memory only."""
+    """A recording, in memory only; a bytearray, so that whoever took it in can wipe it."""
 
-    data: bytes = field(repr=False)
+    data: bytearray = field(repr=False)
     media_type: str
     language: str = ""
 
@@ -104,7 +104,7 @@ class Prompt:
     dropped: tuple[str, ...] = ()
 
     @property
-    def content(self) -> bytes:
+    def content(self) -> bytes | bytearray:
         """The bytes whose keyed mark stands for the prompt in the log."""
         if self.audio is not None:
             return self.audio.data

@@ -79,6 +79,15 @@ class Form(StrEnum):
     AUDIO = "audio"
 
 
+class Capability(StrEnum):
+    """What a served model can be asked for; a fact of the change that serves it."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    TRANSCRIPTIONS = "transcriptions"
+
+
 class Check(StrEnum):
     """What a draft is held against before it may leave (`checks`)."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from inference.policy import schema, tools
 from inference.policy.ask import Ask, Decimal, Prompt, Turn
-from inference.policy.catalog import DISCLOSURE, PURPOSES, TASKS, DataClass, Feature, Form, Lane, Task
+from inference.policy.catalog import DISCLOSURE, PURPOSES, TASKS, Capability, DataClass, Feature, Form, Lane, Task
 from inference.policy.errors import PolicyRefusal
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -117,6 +117,15 @@ def prepare(ask: Ask, task: Task) -> Prompt:
     # What is offered stands in the prompt, and what the grammar allows may stand in the answer: content, both.
     _check_content(*(turn.content for turn in turns), *schema.texts(shape))
     return Prompt(turns=turns, schema=shape)
+
+
+def needs(prompt: Prompt) -> Capability:
+    """What the served model must be able to do for this prompt."""
+    if prompt.audio is not None:
+        return Capability.TRANSCRIPTIONS
+    if prompt.inputs:
+        return Capability.EMBEDDINGS
+    return Capability.COMPLETIONS if prompt.raw else Capability.CHAT
 
 
 def minimize(record: Mapping[str, Any], task: Task, *, already: tuple[str, ...] = ()) -> Prompt:

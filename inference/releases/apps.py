@@ -13,6 +13,7 @@ FACTS = frozenset(
         "environment",
         "served_model_name",
         "routes",
+        "capabilities",
         "evaluation",
         "slot_rule",
     }

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from inference.policy.catalog import Capability
 from inference.releases.errors import (
     ActivationRefusedError,
     FloorUnavailableError,
@@ -29,6 +30,10 @@ ACTIVATE = "release.activate"
 ROLL_BACK = "release.roll_back"
 
 SLOTS = ("a", "b")
+
+TEXT = (Capability.CHAT, Capability.COMPLETIONS)
+CAPABILITIES: Mapping[str, tuple[Capability, ...]] = {"LlamaForCausalLM": TEXT, "Qwen3ForCausalLM": TEXT}
+"""What a model of each architecture that a bundle may have can be asked for; one that is not listed, for nothing."""
 
 MAX_IMPORT_ATTEMPTS = 3
 """An import whose worker died is tried again; a bundle that kills three workers is not tried a fourth time."""
@@ -181,6 +186,7 @@ def facts(
     environment: Mapping[str, str],
     served_model_name: str,
     routes: Mapping[str, str],
+    capabilities: Collection[Capability],
     evaluation: str,
 ) -> dict[str, Any]:
     """Everything two people sign: the bytes, the engine, how it is started, and which tasks will reach it."""
@@ -194,6 +200,7 @@ def facts(
         "environment": dict(sorted(environment.items())),
         "served_model_name": served_model_name,
         "routes": dict(sorted(routes.items())),
+        "capabilities": sorted(capabilities),
         "evaluation": {"report": evaluation},
         "slot_rule": "alternate",
     }

@@ -137,6 +137,7 @@ class Serving:
     slot: str
     since: datetime
     routes: Mapping[str, str]
+    capabilities: frozenset[str]
     degraded_since: datetime | None
     degraded_reason: str
 
@@ -232,6 +233,8 @@ def serving() -> Serving | None:
         slot=row.slot,
         since=row.served_at,
         routes=dict(facts.get("routes", {})),
+        # A change that was signed before this was one of its facts was about text: nothing else could be served.
+        capabilities=frozenset(facts.get("capabilities", rules.TEXT)),
         degraded_since=row.degraded_since,
         degraded_reason=row.message if row.degraded_since else "",
     )

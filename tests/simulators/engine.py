@@ -6,16 +6,18 @@ It records every byte it was sent, and whether the other side hung up before it 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
+import struct
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-Write = Callable[[bytes], Awaitable[None]]
+Behaviour = Callable[[asyncio.StreamWriter], Coroutine[None, None, None]]
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -38,6 +40,10 @@ class Seen:
         return self.head.split(b"\r\n")[0].decode()
 
     @property
+    def path(self) -> str:
+        return self.line.split(" ")[1]
+
+    @property
     def headers(self) -> dict[str, str]:
         pairs = (line.decode().split(": ", 1) for line in self.head.split(b"\r\n")[1:] if line)
         return {name.lower(): value for name, value in pairs}
@@ -51,6 +57,9 @@ class EngineStandIn:
     behave: str = "answer"
     tokens: tuple[str, ...] = ("The ", "patient ", "is ", "well.")
     pause_s: float = 0.0
+    vector: tuple[float, ...] = (0.5, -0.25, 1.0)
+    transcript: str = "The patient is well."
+    says: bytes = b"{}"
     seen: list[Seen] = field(default_factory=list)
     now: int = 0
     most: int = 0
@@ -101,8 +110,7 @@ class EngineStandIn:
         self.seen.append(seen)
         self.now += 1
         self.most = max(self.most, self.now)
-        say = partial(self._echo, seen=seen) if self.behave == "echo" else getattr(self, f"_{self.behave}")
-        finished = asyncio.create_task(say(writer))
+        finished = asyncio.create_task(self._behaviour(seen)(writer))
         gone = asyncio.create_task(reader.read(1))
         try:
             await asyncio.wait({finished, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,7 +123,36 @@ class EngineStandIn:
             gone.cancel()
             writer.close()
 
-    # --- the good one
+    def _behaviour(self, seen: Seen) -> Behaviour:
+        if self.behave == "echo":
+            return partial(self._echo, seen=seen)
+        whole = {"/v1/embeddings": "embed", "/v1/audio/transcriptions": "transcribe"}.get(seen.path)
+        found: Behaviour = getattr(self, f"_{whole if whole and self.behave == 'answer' else self.behave}")
+        return found
+
+    # --- the good ones
+
+    async def _embed(self, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(self.pause_s)
+        vector = base64.b64encode(struct.pack(f"<{len(self.vector)}f", *self.vector)).decode()
+        texts = self.seen[-1].fields["input"]
+        data = [{"object": "embedding", "index": index, "embedding": vector} for index in range(len(texts))]
+        usage = {"prompt_tokens": 7, "total_tokens": 7, "completion_tokens": 0}
+        await _json(writer, 200, {"id": "embd-INTERNAL", "data": data[::-1], "usage": usage})
+
+    async def _transcribe(self, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(self.pause_s)
+        await _json(writer, 200, {"text": self.transcript, "usage": {"type": "duration", "seconds": 3}})
+
+    async def _say(self, writer: asyncio.StreamWriter) -> None:
+        """Whatever a test wants said, as JSON."""
+        head = f"HTTP/1.1 200 X\r\ncontent-type: application/json\r\ncontent-length: {len(self.says)}\r\n\r\n"
+        await _send(writer, head.encode() + self.says)
+
+    async def _endless_json(self, writer: asyncio.StreamWriter) -> None:
+        await _send(writer, OK.replace(b"text/event-stream; charset=utf-8", b"application/json"))
+        while True:
+            await _raw(writer, b" " * 50_000)
 
     async def _answer(self, writer: asyncio.StreamWriter) -> None:
         await _send(writer, OK)
@@ -152,17 +189,33 @@ class EngineStandIn:
         self, text: str | None, finish: str | None = None, *, role: bool = False, spent: int = 0
     ) -> dict[str, Any]:
         delta = {"role": "assistant", "content": ""} if role else {"content": text}
+        said = {"text": text or ""} if self.seen[-1].path == "/v1/completions" else {"delta": delta}
         return {
             "id": "chatcmpl-INTERNAL",
             "object": "chat.completion.chunk",
             "created": 1,
             "model": "INTERNAL-model",
             "choices": [
-                {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish, "token_ids": ["INTERNAL"]}
+                {
+                    "index": 0,
+                    **said,
+                    "logprobs": self._logprobs(text),
+                    "finish_reason": finish,
+                    "token_ids": ["INTERNAL"],
+                }
             ],
             "usage": {"prompt_tokens": 11, "total_tokens": 11 + spent, "completion_tokens": spent},
             "kv_transfer_params": "INTERNAL",
         }
+
+    def _logprobs(self, text: str | None) -> dict[str, Any] | None:
+        """In the form of the endpoint that was asked, when they were asked for."""
+        if not text or "logprobs" not in self.seen[-1].fields:
+            return None
+        if self.seen[-1].path == "/v1/completions":
+            return {"tokens": [text], "token_logprobs": [-0.5], "top_logprobs": [{text: -0.5}], "text_offset": [0]}
+        alone = {"token": text, "logprob": -0.5, "bytes": list(text.encode())}
+        return {"content": [{**alone, "top_logprobs": [alone]}]}
 
     def _usage(self) -> dict[str, Any]:
         count = len(self.tokens)

@@ -25,8 +25,10 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL
 
 from appliance.changes.models import Change
+from inference.clients import selectors
 from inference.clients import services as clients
-from inference.policy.catalog import PURPOSES, TASKS
+from inference.clients.models import Client
+from inference.policy.catalog import PURPOSES, TASKS, Capability
 from inference.releases.models import Deployment, Release
 from provisioning import site_config
 from provisioning.evaluation import stack
@@ -117,6 +119,17 @@ class Lan:
         finally:
             wire.close()
 
+    def leave_while_it_works(self, path: str, body: bytes, content_type: str = "application/json") -> None:
+        """Ask, and hang up as soon as the engine has the request."""
+        before = len(self.engine.seen)
+        with socket.create_connection(("127.0.0.1", self.port)) as wire:
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self.key}\r\n"
+                f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
+            wire.sendall(head.encode() + body)
+            until(lambda: len(self.engine.seen) > before, 5, "the engine has the request")
+
     def chat(self, **changes: Any) -> Reply:
         return self.ask("POST", "/v1/chat/completions", chat_body(**changes))
 
@@ -181,6 +194,15 @@ def new_key(name: str = "ward-7", **grants: Any) -> str:
     return clients.issue_key(actor="erin", client=name).plaintext
 
 
+def new_key_with(name: str, *, features: list[str], tools: list[str] | None = None) -> str:
+    """A key whose client may ask more of the engine than text."""
+    key = new_key(name)
+    Client.objects.filter(name=name).update(features=features, tools=tools or [])
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_notify('{selectors.CHANGED}', '')")
+    return key
+
+
 def serve_a_release(slot: str = "a") -> Deployment:
     """The rows of a release that serves. How they come to be is tests/flows/test_media_to_answer.py."""
     release = Release.objects.create(
@@ -189,7 +211,9 @@ def serve_a_release(slot: str = "a") -> Deployment:
     )  # fmt: skip
     change = Change.objects.create(
         kind="release.activate", subject=DIGEST, quorum=2, proposer="alice", digest="d" * 64, reason="test",
-        facts={"served_model_name": MODEL, "routes": dict.fromkeys(TASKS, MODEL)}, state=Change.State.EXECUTED,
+        facts={
+            "served_model_name": MODEL, "routes": dict.fromkeys(TASKS, MODEL), "capabilities": list(Capability),
+        }, state=Change.State.EXECUTED,
     )  # fmt: skip
     deployment = Deployment.objects.create(
         release=release, change=change, slot=slot, state=Deployment.State.SERVING, served_at=timezone.now()

@@ -73,6 +73,7 @@ class OrderMaker:
             "environment": dict(defaults.environment),
             "served_model_name": defaults.served_model_name,
             "routes": {"progress_note": defaults.served_model_name},
+            "capabilities": ["chat", "completions"],
             "evaluation": {"report": ""},
             "slot_rule": "alternate",
         }

@@ -83,6 +83,7 @@ def launch_facts(release: Release) -> dict[str, Any]:
         environment=defaults.environment,
         served_model_name=defaults.served_model_name,
         routes=dict.fromkeys(catalog.TASKS, defaults.served_model_name),
+        capabilities=rules.CAPABILITIES.get(str(release.manifest.get("architecture")), ()),
         evaluation=report.get("sha256", ""),
     )
 

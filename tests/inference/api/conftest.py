@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import openai
 import pytest
 from django.conf import settings
 from django.core.management import call_command
@@ -89,6 +90,13 @@ def wide_lan(
         yield found
     stand_in.stop()
     resource.setrlimit(resource.RLIMIT_NOFILE, files)
+
+
+@pytest.fixture
+def official(lan: lans.Lan) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client, as an app would use it."""
+    with openai.OpenAI(base_url=lan.url, api_key=lan.key, max_retries=0, timeout=20) as client:
+        yield client
 
 
 @pytest.fixture

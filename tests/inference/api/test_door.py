@@ -88,7 +88,7 @@ def test_a_flood_of_bad_keys_is_counted_exactly_and_does_not_flood_the_log(lan: 
     [
         "/", "/v1", "/v1/", "/v1/models/", "//v1/models", "/v1//models", "/V1/models", "/v1/%6dodels", "/v1/models%00",
         "/v1/%2e%2e/v1/models", "/v1/../v1/models", "/v1/models;x", "/v1\\models", "/metrics", "/health", "/docs",
-        "/v1/completions", "/v1/embeddings", "/tokenize", "/admin", "/v1/jobs/1", "/v1/jobs/job_" + "g" * 24,
+        "/v1/rerank", "/v1/audio/speech", "/tokenize", "/admin", "/v1/jobs/1", "/v1/jobs/job_" + "g" * 24,
         "/v1/models/" + "a" * 200, "/v1/%ff%fe",
     ],
 )  # fmt: skip

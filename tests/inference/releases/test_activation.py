@@ -47,6 +47,7 @@ def test_what_people_sign_names_every_byte_the_engine_and_how_it_is_started(here
     assert facts["environment"]
     assert set(facts["routes"].values()) == {facts["served_model_name"]}
     assert "progress_note" in facts["routes"]
+    assert facts["capabilities"] == ["chat", "completions"]
 
 
 def test_nothing_starts_before_the_second_approval(stage: Stage) -> None:
@@ -76,6 +77,7 @@ def test_the_second_version_takes_the_other_slot_and_the_first_drains(stage: Sta
     assert serving is not None
     assert serving.version == 2
     assert serving.routes["progress_note"] == serving.served_model_name
+    assert serving.capabilities == {"chat", "completions"}
 
 
 def test_an_older_version_is_refused_at_the_proposal_and_again_when_it_is_carried_out(stage: Stage) -> None:

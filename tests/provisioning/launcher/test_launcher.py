@@ -304,6 +304,13 @@ def test_what_people_signed_is_still_refused_when_it_must_never_run(slot: Slot, 
     assert slot.refusal() == code
 
 
+def test_a_change_that_was_signed_before_capabilities_were_a_fact_still_starts(slot: Slot) -> None:
+    del slot.order.facts["capabilities"]
+    slot.order.sign()
+    slot.launch()
+    assert slot.engine.mark.exists()
+
+
 def test_an_order_for_one_slot_is_not_taken_by_the_other(slot: Slot) -> None:
     assert slot.launch(slot="b")[-1]["code"] == "order_slot"
     assert not slot.engine.mark.exists()
