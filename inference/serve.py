@@ -128,12 +128,13 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
                     house.standing.check_still(caller.rights)  # PolicyRefusal: revoked while it ran
                     pair.saw(piece)
                     yield piece
-            checked = checks.judge(decision.task, prompt, pair.text, cut=pair.finish is Finish.LENGTH)  # PolicyRefusal
+            cut = pair.finish is Finish.LENGTH
+            pair.checked = checks.judge(decision.task, prompt, pair.text, cut=cut)  # PolicyRefusal
             if told := rules.disclosure(decision.task, prompt):
                 pair.saw(piece := Piece(told, pair.usage))
                 yield piece
             await pair.conclude("ok")  # AuditUnavailableError: not called complete
-            yield Done(replace(receipt, checked=checked), pair.finish, pair.usage)
+            yield Done(replace(receipt, checked=pair.checked), pair.finish, pair.usage)
         except (EngineError, PolicyRefusal) as error:
             await pair.conclude(error.code)
             raise
@@ -171,6 +172,7 @@ class Pair:
         self._pieces: list[str] = []
         self.finish = Finish.STOP
         self.usage = Usage()
+        self.checked: checks.Checked | None = None
 
     async def intend(self) -> Position:
         """Durable on return. A caller who leaves meanwhile cannot stop the writing, only the waiting."""
@@ -217,9 +219,12 @@ class Pair:
             hmac_key=hmac_key or self._intent.hmac_key,
             input_tokens=self.usage.input_tokens,
             output_tokens=self.usage.output_tokens,
-            detail=json.dumps({"intent": [position.shard, position.seq]}),
+            detail=json.dumps({"intent": [position.shard, position.seq], **self._checks()}),
         )
         return await self._book.put(entry, keep=True)
+
+    def _checks(self) -> dict[str, Any]:
+        return {} if self.checked is None else {"checks": self.checked.as_json()}
 
 
 def _looked_at(task: asyncio.Task[Position]) -> None:

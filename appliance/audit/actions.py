@@ -31,6 +31,8 @@ class Action(StrEnum):
     DEPLOYMENT_RETIRED = "deployment.retired"
     DEPLOYMENT_SERVING = "deployment.serving"
     DEPLOYMENT_STARTED = "deployment.started"
+    DRAFT_DECIDED = "draft.decided"
+    DRAFT_LISTED = "draft.listed"
     IMPORT_CANCELLED = "import.cancelled"
     IMPORT_FINISHED = "import.finished"
     IMPORT_REFUSED = "import.refused"
@@ -59,3 +61,4 @@ class Action(StrEnum):
     REFUSED = "act.refused"
     RELEASE_RECEIVED = "release.received"
     RELEASE_WITHDRAWN = "release.withdrawn"
+    REQUEST_EXPLAINED = "request.explained"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from django.db.models import Count, QuerySet
 from appliance.audit import checkpoint, verifier
 from appliance.audit.actions import Action
 from appliance.audit.errors import AuditError
-from appliance.audit.models import Checkpoint, Record
+from appliance.audit.models import Checkpoint, Record, Segment
 from appliance.audit.sealer import connect
 
 # From each shard's sealed end onwards by the primary key: the cost is what is unsealed, not what is stored.
@@ -124,6 +124,20 @@ def of_request(request_id: str) -> tuple[Row, ...]:
     return tuple(
         _row(record) for record in Record.objects.filter(request_id=request_id).order_by("at_us", "shard", "seq")
     )
+
+
+def requests_with(action: Action, request_ids: Collection[str]) -> frozenset[str]:
+    """Those of the requests that have a record of this kind of act."""
+    found = Record.objects.filter(request_id__in=request_ids, action=action.value)
+    return frozenset(found.values_list("request_id", flat=True))
+
+
+def sealed_index(*, shard: int, seq: int) -> int | None:
+    """A record's place in the tree of the last checkpoint; None while no signed head covers it."""
+    run = Segment.objects.filter(shard=shard, first_seq__lte=seq).order_by("-first_seq").first()
+    if run is None or run.last_seq < seq:
+        return None
+    return run.tree_start + seq - run.first_seq
 
 
 def counts(*, since: datetime) -> Mapping[tuple[str, str], int]:

@@ -15,8 +15,6 @@ from inference.policy.ask import Ask
 from inference.policy.rules import Rights
 from inference.serve import Caller, Done, Opened, answer
 
-_ASK_AGAIN_S = 2.0
-
 
 async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) -> None:
     """The answer, streamed or whole."""

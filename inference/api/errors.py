@@ -12,6 +12,7 @@ from typing import Any
 
 from appliance.audit.errors import AuditUnavailableError
 from inference.admission.errors import AdmissionError
+from inference.drafts.errors import DraftError
 from inference.engines.errors import EngineError
 from inference.policy.errors import PolicyRefusal
 from inference.queue.errors import QueueError
@@ -88,6 +89,10 @@ TABLE: dict[str, tuple[int, str]] = {
     "engine_refused": (502, _SERVER),
     "engine_timeout": (504, _SERVER),
     "internal_error": (500, _SERVER),
+    # what became of a request
+    "request_not_found": (404, _REQUEST),
+    "no_draft": (409, _REQUEST),
+    "already_decided": (409, _REQUEST),
     # jobs
     "job_not_found": (404, _REQUEST),
     "idempotency_conflict": (409, _REQUEST),
@@ -143,6 +148,8 @@ def refusal(error: Exception) -> Refusal:
             return _row(error.code, error.message, param=error.param)
         case AdmissionError():
             return _row(error.code, error.message, retry_after_s=error.retry_after_s)
+        case DraftError():
+            return _row(error.code, error.message)
         case QueueError():
             return _row(error.code, error.message, retry_after_s=error.retry_after_s)
         case EngineError():

@@ -12,8 +12,10 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from inference.api.errors import BadRequestError, Refusal
+from inference.api.fields import Fields
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -23,6 +25,7 @@ _HOST = re.compile(r"([^:]+)(?::([1-9][0-9]{0,4}))?")
 
 LARGEST_BODY = 1_048_576
 SLOWEST_BODY_S = 20.0
+_MOST_QUERY = 8
 SLOWEST_READER_S = 30.0
 
 
@@ -41,6 +44,7 @@ class Exchange:
         """Who connected over TCP; None over our unix socket, where nginx speaks for whoever it is."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self._query: bytes = scope.get("query_string", b"")
         self._raw_path: bytes = scope.get("raw_path") or self.path.encode()
         self._headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
@@ -65,6 +69,19 @@ class Exchange:
             raise BadRequestError("bad_host", "the Host header is not a name of this appliance")
         if self._raw_path.split(b"?")[0] != self.path.encode():
             raise BadRequestError("not_found", "there is nothing at that path")
+
+    def query(self) -> Fields:
+        """What stands behind the question mark, each name once."""
+        try:
+            pairs = parse_qsl(
+                self._query.decode("ascii"), keep_blank_values=True, strict_parsing=bool(self._query), errors="strict",
+                max_num_fields=_MOST_QUERY,
+            )  # fmt: skip
+        except ValueError:
+            raise BadRequestError("out_of_range", "the query is not a short list of names and values") from None
+        if len(dict(pairs)) != len(pairs):
+            raise BadRequestError("duplicate_key", "the query names a field twice")
+        return Fields(dict(pairs), "")
 
     async def body(self) -> bytes:
         """The whole body, if it is JSON by its own word, small enough and soon enough."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from inference.api import audio, chat, completions, embeddings, jobs, models
+from inference.api import audio, chat, completions, decisions, embeddings, explain, jobs, models, tasks
 from inference.api.desk import Desk
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
@@ -19,6 +19,8 @@ Keyed = Callable[[Exchange, Desk, Rights, str], Awaitable[None]]
 Open = Callable[[Exchange, Desk], Awaitable[None]]
 
 _JOB = r"job_[0-9a-f]{24}"
+_REQUEST = r"[A-Za-z0-9_.-]{1,64}"
+_TASK = r"[a-z_]{1,64}"
 
 # Anybody on the LAN
 OPEN: dict[tuple[str, str], Open] = {
@@ -34,6 +36,12 @@ KEYED: list[tuple[str, str, Keyed]] = [
     ("POST", r"/v1/completions", completions.create),
     ("POST", r"/v1/embeddings", embeddings.create),
     ("POST", r"/v1/audio/transcriptions", audio.create),
+    ("GET", r"/v1/tasks", tasks.list_),
+    ("GET", rf"/v1/tasks/({_TASK})", tasks.retrieve),
+    ("POST", rf"/v1/tasks/({_TASK})", tasks.run),
+    ("GET", r"/v1/decisions", decisions.list_),
+    ("POST", r"/v1/decisions", decisions.create),
+    ("GET", rf"/v1/explain/({_REQUEST})", explain.retrieve),
     ("POST", r"/v1/jobs", jobs.create),
     ("GET", rf"/v1/jobs/({_JOB})", jobs.retrieve),
     ("POST", rf"/v1/jobs/({_JOB})/cancel", jobs.cancel),

@@ -293,3 +293,15 @@ def test_a_number_taken_by_somebody_else_is_never_mistaken_for_our_own_record(lo
     position = asyncio.run(run())
     rows = log.conn.execute("SELECT action FROM audit_record WHERE shard = %s", [position.shard]).fetchall()
     assert rows == [("ours again",)]
+
+
+def test_a_record_knows_its_place_in_the_tree_once_a_signed_head_covers_it(log: Log) -> None:
+    log.write(3)
+    (shard,) = {row.shard for row in selectors.search(selectors.Query())}
+    assert selectors.sealed_index(shard=shard, seq=1) is None
+    log.seal()
+    log.write(2)  # another channel, so another shard
+    log.seal()
+    (later,) = {row.shard for row in selectors.search(selectors.Query())} - {shard}
+    assert [selectors.sealed_index(shard=shard, seq=seq) for seq in (1, 2, 3, 4)] == [0, 1, 2, None]
+    assert [selectors.sealed_index(shard=later, seq=seq) for seq in (1, 2, 3)] == [3, 4, None]

@@ -24,7 +24,7 @@ from django.utils import timezone
 from psycopg.rows import dict_row
 from psycopg.sql import SQL
 
-from appliance.changes.models import Change
+from appliance.changes.models import Approval, Change
 from inference.clients import selectors
 from inference.clients import services as clients
 from inference.clients.models import Client
@@ -215,6 +215,10 @@ def serve_a_release(slot: str = "a") -> Deployment:
             "served_model_name": MODEL, "routes": dict.fromkeys(TASKS, MODEL), "capabilities": list(Capability),
         }, state=Change.State.EXECUTED,
     )  # fmt: skip
+    for name in ("bob", "carol"):
+        Approval.objects.create(
+            change=change, proposer="alice", approver=name, digest="d" * 64, key_id=name, signature=b"x"
+        )
     deployment = Deployment.objects.create(
         release=release, change=change, slot=slot, state=Deployment.State.SERVING, served_at=timezone.now()
     )

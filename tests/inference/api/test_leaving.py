@@ -17,6 +17,7 @@ DOORS: dict[str, tuple[str, Any]] = {
     "completion": ("/v1/completions", {"prompt": "Cough", "metadata": CONVERSATION}),
     "streamed completion": ("/v1/completions", {"prompt": "Cough", "metadata": CONVERSATION, "stream": True}),
     "embedding": ("/v1/embeddings", {"input": "Cough", "metadata": {"task": "embedding", "purpose": "TREAT"}}),
+    "task": ("/v1/tasks/progress_note", {"record": {"plan": "rest"}, "purpose": "TREAT"}),
     "transcription": ("/v1/audio/transcriptions", form()),
 }
 
