@@ -3,7 +3,7 @@
 While one commit is in flight, everything that arrives waits and goes into the next: no timer, and the busier the box
 the larger the groups. `put` returns when the record is durable; a failure means it may not be, so the caller must not
 go on. After any database error the channel opens a new shard: whether the old commit happened is then visible in the
-old shard, and neither shard can have a gap or a repeat.
+old shard, and neither shard can have a gap or a repeat. Until the old shard can be read, nothing else is written.
 """
 
 from __future__ import annotations
@@ -34,6 +34,15 @@ class _Waiting:
     done: asyncio.Future[Position]
 
 
+@dataclass(frozen=True)
+class _Doubt:
+    """A batch whose COMMIT was not answered. Only its shard knows whether it happened."""
+
+    shard: int
+    first: int
+    batch: list[_Waiting]
+
+
 class Channel:
     """Durable records from one event loop; open with `open`, one per process."""
 
@@ -44,6 +53,7 @@ class Channel:
         self._shard = 0
         self._seq = 0
         self._queue: list[_Waiting] = []
+        self._doubt: _Doubt | None = None
         self._wake = asyncio.Event()
         self._closing = False
         self._flusher: asyncio.Task[None] | None = None
@@ -54,6 +64,7 @@ class Channel:
         channel = cls(conninfo, writer)
         with contextlib.suppress(psycopg.Error, OSError):
             await channel._connect()
+        channel._wake.set()  # without a connection, this first turn is the one that begins to ask again
         channel._flusher = asyncio.create_task(channel._run())
         return channel
 
@@ -121,50 +132,58 @@ class Channel:
                 waiting.done.set_result(Position(self._shard, first + i))
 
     async def _recover(self, batch: list[_Waiting], first: int, *, perhaps: bool) -> None:
-        """After a failed write: learn from the old shard what was committed, if any may be; the rest is refused or kept."""
-        old_shard = self._shard
+        """After a failed write: the old shard will tell what was committed, if any may be; the rest is refused or kept."""
+        doubt = _Doubt(self._shard, first, batch)
         await self._drop()
-        committed = await self._committed(old_shard) if await self._reconnect() and perhaps else 0
+        self._doubt = doubt if perhaps else None
+        connected = await self._reconnect()
+        if not perhaps:
+            self._resolve(doubt, committed=0)
+        if not connected:
+            self._refuse_waiting()
+        self._wake.set()
+
+    async def _settle(self, connection: AsyncConnection[tuple[object, ...]]) -> None:
+        if self._doubt is None:
+            return
+        async with asyncio.timeout(_COMMIT_SECONDS):
+            cursor = await connection.execute(
+                "SELECT coalesce(max(seq), 0) FROM audit_record WHERE shard = %s", [self._doubt.shard]
+            )
+            row = await cursor.fetchone()
+        doubt, self._doubt = self._doubt, None
+        self._resolve(doubt, committed=int(str(row[0])) if row else 0)
+
+    def _resolve(self, doubt: _Doubt, *, committed: int) -> None:
         kept: list[_Waiting] = []
-        for i, waiting in enumerate(batch):
+        for number, waiting in enumerate(doubt.batch, doubt.first):
             if waiting.done.done():
                 continue
-            if first + i <= committed:
-                waiting.done.set_result(Position(old_shard, first + i))
+            if number <= committed:
+                waiting.done.set_result(Position(doubt.shard, number))
             elif waiting.keep:
                 kept.append(waiting)
             else:
                 waiting.done.set_exception(AuditUnavailableError("the record did not become durable"))
         self._queue = kept + self._queue
-        self._wake.set()
-
-    async def _committed(self, shard: int) -> int:
-        if self._connection is None:
-            return 0
-        try:
-            cursor = await self._connection.execute(
-                "SELECT coalesce(max(seq), 0) FROM audit_record WHERE shard = %s", [shard]
-            )
-            row = await cursor.fetchone()
-        except (psycopg.Error, OSError):
-            return 0
-        return int(str(row[0])) if row else 0
 
     def _refuse_waiting(self) -> None:
-        kept = [] if self._closing else [waiting for waiting in self._queue if waiting.keep]
-        for waiting in self._queue:
-            if waiting not in kept and not waiting.done.done():
+        """While the database is away: nobody waits but for an outcome, and on closing not even for that."""
+        doubtful = self._doubt.batch if self._doubt else []
+        for waiting in (*doubtful, *self._queue):
+            if (self._closing or not waiting.keep) and not waiting.done.done():
                 waiting.done.set_exception(AuditUnavailableError("the audit log is not reachable"))
-        self._queue = kept
+        self._queue = [waiting for waiting in self._queue if not waiting.done.done()]
 
     async def _reconnect(self) -> bool:
         try:
-            await self._connect()
+            await self._settle(await self._connect())
         except (psycopg.Error, OSError, TimeoutError):
+            await self._drop()
             return False
         return True
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> AsyncConnection[tuple[object, ...]]:
         async with asyncio.timeout(_COMMIT_SECONDS):
             connection = await AsyncConnection.connect(
                 self._conninfo, autocommit=True, connect_timeout=3, application_name=f"audit {self._writer}"
@@ -177,6 +196,7 @@ class Channel:
         if row is None:
             raise AuditUnavailableError("the database gave no shard")
         self._connection, self._shard, self._seq = connection, int(str(row[0])), 0
+        return connection
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

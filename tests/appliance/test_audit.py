@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -254,6 +257,52 @@ def test_a_channel_writes_groups_without_gaps_and_opens_a_new_shard_after_a_loss
     assert (positions[50].shard > positions[0].shard, positions[50].seq) == (True, 1)
     log.seal()
     assert log.verify().ok
+
+
+def test_a_channel_opened_while_the_database_is_away_connects_when_it_is_back(log: Log, tmp_path: Path) -> None:
+    async def run() -> None:
+        channel = await Channel.open(f"host={tmp_path}", writer="test")  # where no server listens
+        with pytest.raises(AuditUnavailableError):
+            await channel.put(entry())
+        channel._conninfo = conninfo()
+        async with asyncio.timeout(15):
+            while not channel.available:  # noqa: ASYNC110 - it says so in no other way
+                await asyncio.sleep(0.05)
+        await channel.put(entry())
+        await channel.close()
+
+    asyncio.run(run())
+
+
+def test_an_outcome_whose_commit_was_not_answered_is_not_written_twice(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> Position:
+        channel = await Channel.open(conninfo(), writer="test")
+        assert channel._connection is not None
+        monkeypatch.setattr(channel._connection, "transaction", partial(committed_unanswered, channel._connection))
+        connect, refused = channel._connect, iter([psycopg.OperationalError("the database system is starting up")])
+
+        async def not_at_once() -> Any:
+            for error in refused:
+                raise error
+            return await connect()
+
+        monkeypatch.setattr(channel, "_connect", not_at_once)
+        position = await asyncio.wait_for(channel.put(entry("outcome", kind="outcome"), keep=True), 15)
+        await channel.close()
+        return position
+
+    position = asyncio.run(run())
+    assert log.conn.execute("SELECT shard, seq FROM audit_record").fetchall() == [tuple(position)]
+
+
+@asynccontextmanager
+async def committed_unanswered(connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
+    """What a server killed between its commit and its answer looks like."""
+    async with type(connection).transaction(connection):
+        yield
+    raise psycopg.OperationalError("server closed the connection unexpectedly")
 
 
 def test_the_head_says_what_is_sealed_and_what_waits(log: Log) -> None:
