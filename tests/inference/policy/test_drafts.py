@@ -73,7 +73,7 @@ def test_the_data_analyst_takes_names_and_types_and_no_rows() -> None:
     (table,) = TABLES["tables"]
     attempts: list[dict[str, Any]] = [
         {**TABLES, "rows": [["Ada", "1815-12-10"]]},
-        {**TABLES, "tables": [{**table, "rows": [[1]]}]},  # type: ignore[dict-item]
+        {**TABLES, "tables": [{**table, "rows": [[1]]}]},  # type: ignore[dict-item]  # the table is one, typed as a value
         {**TABLES, "tables": [{"name": "visits", "columns": [{"name": "day", "type": "date", "sample": "x"}]}]},
         {**TABLES, "question": "x" * 1001},
     ]
