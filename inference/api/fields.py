@@ -101,10 +101,9 @@ class Fields:
         value = self.take(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong(name, "a number")
-        if not low <= value <= high or (above_low and value == low):
-            raise self.range(name, f"from {low} to {high}")
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        if not plain or not low <= value <= high or (above_low and value == low):
+            raise self.range(name, f"a number from {low} to {high}")
         return float(value)
 
     def _checked(self, name: str, default: str, *, fits: Callable[[str], bool], required: bool = False) -> str:

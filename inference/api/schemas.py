@@ -18,6 +18,7 @@ from inference.policy.catalog import TASKS, DataClass, Form
 
 MOST_TOKENS = 32_768
 MOST_LOGPROBS = 5
+MOST_TOP_K = 1_000
 MOST_TOOLS = 128
 LONGEST_DESCRIPTION = 2_000
 _SEED = 2**63
@@ -111,6 +112,7 @@ def sampling(fields: Fields, *, logprobs: int | None = None) -> Sampling:
         max_tokens=_max_tokens(fields),
         temperature=fields.number("temperature", 0, 2),
         top_p=fields.number("top_p", 0, 1, above_low=True),
+        top_k=fields.integer("top_k", 1, MOST_TOP_K),
         seed=fields.integer("seed", -_SEED, _SEED - 1),
         stop=_stop(fields),
         frequency_penalty=fields.number("frequency_penalty", -2, 2),

@@ -179,7 +179,7 @@ def body(order: Order) -> bytes:
         fields["prompt"] = prompt.raw
     else:
         fields["messages"] = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
-    for name in ("max_tokens", "temperature", "top_p", "seed", "frequency_penalty", "presence_penalty"):
+    for name in ("max_tokens", "temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty"):
         value = getattr(sampling, name)
         if value is not None:
             fields[name] = value

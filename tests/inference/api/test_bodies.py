@@ -12,31 +12,20 @@ from inference.api import document, schemas
 from inference.api.errors import TABLE, BadRequestError
 from inference.policy.ask import Decimal, Turn
 from inference.policy.errors import PolicyRefusal
+from tests.corpus.bodies import BODIES, Body, body
 from tests.simulators.lan import RECORD, chat_body
 
-DEEP = 100_000
-TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
 
-
-def refused(body: bytes) -> BadRequestError | PolicyRefusal:
-    began = time.monotonic()
+def refused(data: bytes) -> BadRequestError | PolicyRefusal:
+    began = time.process_time()
     with pytest.raises((BadRequestError, PolicyRefusal)) as error:
-        schemas.chat(document.parse(body))
-    assert time.monotonic() - began < 2
+        schemas.chat(document.parse(data))
+    assert time.process_time() - began < 2
     found = error.value
     if not isinstance(found, BadRequestError | PolicyRefusal):
         raise AssertionError(type(found))
     assert TABLE[found.code][0] == 400
     return found
-
-
-def body(**changes: Any) -> bytes:
-    return json.dumps(chat_body(**changes)).encode()
-
-
-def with_text(text: str) -> bytes:
-    """The good body with one more top-level field, written as given."""
-    return json.dumps(chat_body()).encode()[:-1] + b", " + text.encode() + b"}"
 
 
 def test_the_good_body_is_taken() -> None:
@@ -45,145 +34,24 @@ def test_the_good_body_is_taken() -> None:
     assert (request.ask.task, request.ask.purpose, request.stream) == ("progress_note", "TREAT", False)
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"", b" ", b"{", b"}", b"{}{}", b"{} {}", b'{"a": 1,}', b"{'a': 1}", b"// x\n{}", b"/* x */ {}", b"{a: 1}",
-        b"null", b"[]", b'"x"', b"1", b"true", b"\xef\xbb\xbf{}", '{"a": 1}'.encode("utf-16"), '{"a": 1}'.encode("utf-16-le"),
-        '{"a": 1}'.encode("utf-32"), b'{"a": "\xff"}', b'{"a": "\xed\xa0\x80"}', b'{"a": "\x00"}', b'{"a": "\n"}',
-        b'{"a": "\\ud800"}', b'{"a": "\\x41"}', b'{"a": 01}', b'{"a": +1}', b'{"a": .5}', b'{"a": 1.}', b'{"a": 0x10}',
-        b'{"a": 1_000}', b'{"a" 1}', b'{"a": "unterminated}', b'"' + b'\\"' * 400_000, b'{"a": undefined}',
-    ],
-)  # fmt: skip
-def test_what_is_not_one_json_object_is_invalid_json(raw: bytes) -> None:
-    assert refused(raw).code == "invalid_json"
+@pytest.mark.parametrize("bad", BODIES, ids=str)
+def test_a_bad_body_gets_its_code_and_names_its_field(bad: Body) -> None:
+    if bad.parsed:
+        schemas.chat(document.parse(bad.data))  # nothing that a parser can know
+        return
+    found = refused(bad.data)
+    assert found.code == bad.code
+    assert bad.param is None or found.param == bad.param
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"[" * 33, b"[" * DEEP, b'{"a":' * DEEP, b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}",
-        with_text('"x": ' + "[" * 33 + "]" * 33), b"[" * DEEP + b"]" * DEEP,
-    ],
-)  # fmt: skip
-def test_deeper_than_thirty_two_is_too_deep(raw: bytes) -> None:
-    assert refused(raw).code == "too_deep"
+def test_no_item_stands_twice() -> None:
+    names = [str(bad) for bad in BODIES]
+    assert len(names) == len(set(names))
 
 
 def test_brackets_inside_strings_are_not_depth() -> None:
     content = json.dumps({**RECORD, "plan": '[{"' * 100 + "\\" * 7})
     assert schemas.chat(document.parse(body(messages=[{"role": "user", "content": content}]))).ask.record
-
-
-def test_too_many_values_are_refused_before_they_are_built() -> None:
-    assert refused(b"[" + b"[]," * 300_000 + b"[]]").code == "too_many_values"
-
-
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "9" * 5000, "0." + "1" * 5000])
-def test_a_number_that_is_none_is_invalid(number: str) -> None:
-    assert refused(with_text(f'"seed": {number}')).code == "invalid_number"
-
-
-@pytest.mark.parametrize("text", ['"model": "x"', '"mod\\u0065l": "x"'])
-def test_a_key_twice_is_refused_however_it_is_spelled(text: str) -> None:
-    assert refused(with_text(text)).code == "duplicate_key"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "__proto__", "extra_body", "user_config", "chat_template", "chat_template_kwargs", "documents",
-        "add_generation_prompt", "continue_final_message", "guided_json", "guided_regex", "structured_outputs",
-        "functions", "best_of", "use_beam_search", "prompt_logprobs", "top_k", "min_p",
-        "repetition_penalty", "logit_bias", "cache_salt", "kv_transfer_params", "thinking_token_budget", "priority", "request_id",
-        "vllm_xargs", "return_token_ids", "echo", "ignore_eos", "bad_words", "lane", "service_tier",
-        "modalities", "audio", "prediction", "mm_processor_kwargs", "skip_special_tokens", "", "Model", "model ",
-    ],
-)  # fmt: skip
-def test_an_unknown_field_is_refused_by_its_name(name: str) -> None:
-    error = refused(with_text(f"{json.dumps(name)}: 1"))
-    assert error.code == "unknown_field"
-    assert error.param == (name if name and " " not in name else "?")
-
-
-@pytest.mark.parametrize(
-    ("changes", "param"),
-    [
-        ({"metadata": {"task": "progress_note", "purpose": "TREAT", "lane": "stat"}}, "metadata.lane"),
-        ({"messages": [{"role": "user", "content": "{}", "name": "x"}]}, "messages.0.name"),
-        ({"stream": True, "stream_options": {"continuous_usage_stats": True}}, "stream_options.continuous_usage_stats"),
-    ],
-)
-def test_an_unknown_field_is_refused_at_every_depth(changes: dict[str, Any], param: str) -> None:
-    error = refused(body(**changes))
-    assert (error.code, error.param) == ("unknown_field", param)
-
-
-@pytest.mark.parametrize(
-    ("changes", "code", "param"),
-    [
-        ({"model": ""}, "out_of_range", "model"),
-        ({"model": 5}, "wrong_type", "model"),
-        ({"model": None}, "missing_field", "model"),
-        ({"messages": None}, "missing_field", "messages"),
-        ({"metadata": []}, "wrong_type", "metadata"),
-        ({"metadata": "x"}, "wrong_type", "metadata"),
-        ({"temperature": -0.1}, "out_of_range", "temperature"),
-        ({"temperature": 2.01}, "out_of_range", "temperature"),
-        ({"temperature": "0"}, "wrong_type", "temperature"),
-        ({"temperature": True}, "wrong_type", "temperature"),
-        ({"top_p": 0}, "out_of_range", "top_p"),
-        ({"top_p": 1.01}, "out_of_range", "top_p"),
-        ({"seed": 2**64}, "out_of_range", "seed"),
-        ({"seed": 1.5}, "wrong_type", "seed"),
-        ({"n": 2}, "out_of_range", "n"),
-        ({"n": True}, "wrong_type", "n"),
-        ({"max_tokens": 0}, "out_of_range", "max_tokens"),
-        ({"max_tokens": 10**9}, "out_of_range", "max_tokens"),
-        ({"max_tokens": 5, "max_completion_tokens": 6}, "out_of_range", "max_tokens"),
-        ({"stop": ["x"] * 17}, "out_of_range", "stop"),
-        ({"stop": "x" * 257}, "out_of_range", "stop"),
-        ({"stop": ""}, "out_of_range", "stop"),
-        ({"stop": [""]}, "out_of_range", "stop"),
-        ({"stop": [1]}, "wrong_type", "stop"),
-        ({"stop": {"a": 1}}, "wrong_type", "stop"),
-        ({"stream": "true"}, "wrong_type", "stream"),
-        ({"stream": 1}, "wrong_type", "stream"),
-        ({"stream_options": {"include_usage": True}}, "out_of_range", "stream_options"),
-        ({"stream": True, "stream_options": []}, "wrong_type", "stream_options"),
-        ({"frequency_penalty": 2.01}, "out_of_range", "frequency_penalty"),
-        ({"presence_penalty": -2.01}, "out_of_range", "presence_penalty"),
-        ({"logprobs": 1}, "wrong_type", "logprobs"),
-        ({"top_logprobs": 1}, "out_of_range", "top_logprobs"),
-        ({"logprobs": True, "top_logprobs": 6}, "out_of_range", "top_logprobs"),
-        ({"logprobs": True, "top_logprobs": 10**9}, "out_of_range", "top_logprobs"),
-        ({"store": True}, "out_of_range", "store"),
-        ({"tools": {}}, "wrong_type", "tools"),
-        ({"tools": [TOOL] * 129}, "out_of_range", "tools"),
-        ({"tools": [TOOL, TOOL]}, "out_of_range", "tools"),
-        ({"tools": [{"type": "function", "function": {"name": "look up"}}]}, "out_of_range", "tools.0.function.name"),
-        ({"tools": [{"type": "function", "function": {}}]}, "missing_field", "tools.0.function.name"),
-        ({"tools": [{"type": "retrieval", "function": {"name": "x"}}]}, "out_of_range", "tools.0.type"),
-        ({"tools": [{"type": "function", "function": {"name": "x", "url": "x"}}]}, "unknown_field", "tools.0.function.url"),
-        ({"tools": [TOOL], "tool_choice": "look_down"}, "out_of_range", "tool_choice"),
-        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "other"}}}, "out_of_range", "tool_choice"),
-        ({"tool_choice": "auto"}, "out_of_range", "tool_choice"),
-        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "out_of_range", "response_format"),
-        ({"response_format": {"type": "grammar"}}, "out_of_range", "response_format.type"),
-        ({"response_format": {"type": "json_schema"}}, "missing_field", "response_format.json_schema.name"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"pattern": "(a+)+$"}}}},
-         "schema_limit", "response_format.json_schema.schema"),
-        ({"user": "two words"}, "out_of_range", "user"),
-        ({"user": "x" * 129}, "out_of_range", "user"),
-        ({"metadata": {"task": "progress note"}}, "out_of_range", "metadata.task"),
-        ({"metadata": {"task": 7}}, "wrong_type", "metadata.task"),
-        ({"metadata": {"data_class": "secret"}}, "out_of_range", "metadata.data_class"),
-        ({"metadata": {"patient_id": "x\n"}}, "out_of_range", "metadata.patient_id"),
-    ],
-)  # fmt: skip
-def test_a_value_out_of_its_range_or_type_is_refused_by_its_field(changes: Any, code: str, param: str) -> None:
-    error = refused(body(**changes))
-    assert (error.code, error.param) == (code, param)
 
 
 @pytest.mark.parametrize(
@@ -295,5 +163,5 @@ def test_a_job_is_not_streamed_and_names_its_fields_from_the_top() -> None:
         schemas.job({"request": chat_body(stream=True)})
     assert streamed.value.param == "request.stream"
     with pytest.raises(BadRequestError) as unknown:
-        schemas.job({"request": chat_body(top_k=1)})
-    assert unknown.value.param == "request.top_k"
+        schemas.job({"request": chat_body(min_p=1)})
+    assert unknown.value.param == "request.min_p"
