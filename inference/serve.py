@@ -115,7 +115,7 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
     rules.check_model(ask.model, serving.served_model_name, caller.rights)  # PolicyRefusal
     decision = rules.decide(ask, caller.rights)  # PolicyRefusal
     check_route(decision.task, serving)  # PolicyRefusal
-    prompt = rules.prepare(ask, decision.task)  # PolicyRefusal
+    prompt = rules.prepare(ask, decision.task, control=house.standing.current().control_tokens)  # PolicyRefusal
     check_can(prompt, serving)  # PolicyRefusal
     with house.lanes.slot(lane=decision.lane, client=caller.rights.client):  # QueueFullError
         pair = Pair(house.book, caller, _intent(ask, decision, prompt, caller, serving))

@@ -26,6 +26,7 @@ from inference.clients.assertions import Assertions, Claims
 from inference.policy.errors import PolicyRefusal
 from inference.policy.rules import Rights
 from inference.releases import selectors as releases
+from inference.releases.errors import TokenizerUnreadableError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class Facts:
 
     clients: clients.Snapshot
     serving: releases.Serving | None
+    control_tokens: frozenset[str] = frozenset()
+    """What the serving model's tokenizer reads as more than text."""
 
 
 def conninfo() -> str:
@@ -92,11 +95,11 @@ class Standing:
             raise PolicyRefusal("rights_withdrawn", "this key's rights were withdrawn while it ran")
 
     async def refresh(self) -> bool:
-        """Read once. False: the database could not be read, and what was known stays until it is stale."""
+        """Read once. False: something could not be read, and what was known stays until it is stale."""
         began = time.monotonic()
         try:
             facts = await asyncio.get_running_loop().run_in_executor(self._reader, _read)
-        except DatabaseError as error:
+        except (DatabaseError, TokenizerUnreadableError) as error:
             log.warning("standing_unread", extra={"error_type": type(error).__name__})
             return False
         self._facts, self._taken = facts, began
@@ -142,7 +145,10 @@ def _read() -> Facts:
     """In the reader's thread. A connection that failed is dropped, so that the next read makes a new one."""
     try:
         connection.close_if_unusable_or_obsolete()
-        return Facts(clients=clients.snapshot(), serving=releases.serving())
+        serving = releases.serving()
+        # Without them nothing could be refused for holding one: not to know them is not to know what serves.
+        tokens = releases.control_tokens(serving.release_digest) if serving else frozenset()
+        return Facts(clients=clients.snapshot(), serving=serving, control_tokens=tokens)
     except DatabaseError:
         connection.close()
         raise

@@ -86,8 +86,8 @@ class Refusals:
 
     async def flush(self) -> None:
         """Write what was counted; what cannot be written is counted on."""
-        for key, count in list(self._tally.items()):
-            del self._tally[key]
+        for key in list(self._tally):
+            count = self._tally.pop(key)  # as it is now: it went on counting while the one before was written
             try:
                 await self._book.put(_entry(key, count, ""))
             except AuditUnavailableError:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from inference.policy import schema, tools
@@ -22,7 +24,7 @@ from inference.policy.errors import PolicyRefusal
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _MOST_NAMES = 32
-_SPECIAL = re.compile(r"<\|[^|<>\s]{1,64}\|>|</?s>|<(?:pad|unk|bos|eos)>|\[/?INST\]|<</?SYS>>", re.IGNORECASE)
+_MARKS = r"<\|[^|<>\s]{1,64}\|>|</?s>|<(?:pad|unk|bos|eos)>|\[/?INST\]|<</?SYS>>"
 
 
 @dataclass(frozen=True)
@@ -98,24 +100,28 @@ def check_model(model: str, served: str, rights: Rights) -> None:
         raise PolicyRefusal("model_not_granted", "this key is not granted the model that is served", param="model")
 
 
-def prepare(ask: Ask, task: Task) -> Prompt:
-    """What the model will see; PolicyRefusal when the request has another form than the task, or could pose as a turn."""
+def prepare(ask: Ask, task: Task, *, control: frozenset[str] = frozenset()) -> Prompt:
+    """What the model will see; PolicyRefusal when the request has another form than the task, or could pose as a turn.
+
+    `control` is what the model's own tokenizer reads as more than text. None is known when work is only accepted: it is
+    prepared again when it is done.
+    """
     given = _form(ask)
     if given is not task.form:
         raise PolicyRefusal("task_form", f"the task {task.id} is asked with a {task.form.value}", param="metadata.task")
     if given is Form.RECORD:
-        return minimize(ask.record or {}, task, already=ask.dropped)
+        return minimize(ask.record or {}, task, already=ask.dropped, control=control)
     if given is Form.AUDIO:
         return Prompt(audio=ask.audio)
     if given is Form.TEXTS:
-        _check_content(*ask.inputs)
+        _check_content(control, *ask.inputs)
         return Prompt(inputs=ask.inputs)
     if ask.prompt:
-        _check_content(ask.prompt)
+        _check_content(control, ask.prompt)
         return Prompt(raw=ask.prompt)
     turns, shape = tools.offer(ask.turns, ask.tools, ask.tool_choice), tools.shape(ask) or ask.schema
     # What is offered stands in the prompt, and what the grammar allows may stand in the answer: content, both.
-    _check_content(*(turn.content for turn in turns), *schema.texts(shape))
+    _check_content(control, *(turn.content for turn in turns), *schema.texts(shape))
     return Prompt(turns=turns, schema=shape)
 
 
@@ -128,7 +134,9 @@ def needs(prompt: Prompt) -> Capability:
     return Capability.COMPLETIONS if prompt.raw else Capability.CHAT
 
 
-def minimize(record: Mapping[str, Any], task: Task, *, already: tuple[str, ...] = ()) -> Prompt:
+def minimize(
+    record: Mapping[str, Any], task: Task, *, already: tuple[str, ...] = (), control: frozenset[str] = frozenset()
+) -> Prompt:
     """Keep the task's fields, in the task's order; PolicyRefusal when nothing is left or it could pose as a turn."""
     if task.record_schema is not None and not schema.fits(record, task.record_schema):
         raise PolicyRefusal(
@@ -140,7 +148,7 @@ def minimize(record: Mapping[str, Any], task: Task, *, already: tuple[str, ...] 
     if task.patient_facing and language(kept) not in DISCLOSURE:
         raise PolicyRefusal("language_unsupported", f"language is one of: {', '.join(DISCLOSURE)}", param="language")
     text = render(kept)
-    _check_content(text)
+    _check_content(control, text)
     turns = (Turn("system", task.instruction), Turn("user", text))
     return Prompt(turns=turns, kept=kept, schema=task.schema, dropped=(*already, *dropped_names(record, task)))
 
@@ -177,12 +185,23 @@ def _check_features(ask: Ask, rights: Rights) -> None:
         raise PolicyRefusal("tool_not_granted", "a tool is offered that this key is not granted", param="tools")
 
 
-def _check_content(*texts: str) -> None:
+def _check_content(control: frozenset[str], *texts: str) -> None:
     # T39: text that the tokenizer reads as a control token could end the user's turn and forge ours.
-    if any(_SPECIAL.search(text) for text in texts):
-        raise PolicyRefusal(
-            "special_token_in_content", "the text holds a control token of the model; remove it", param="messages"
-        )
+    pattern = _control(control)
+    for text in texts:
+        # As it stands, and as a tokenizer that normalizes first would see it.
+        if pattern.search(text) or (not text.isascii() and pattern.search(unicodedata.normalize("NFKC", text))):
+            raise PolicyRefusal(
+                "special_token_in_content", "the text holds a control token of the model; remove it", param="messages"
+            )
+
+
+@lru_cache(maxsize=8)
+def _control(tokens: frozenset[str]) -> re.Pattern[str]:
+    """The marks that any model may use, and those of this one, in whatever case and width they are written."""
+    both = tokens | {unicodedata.normalize("NFKC", token) for token in tokens}
+    listed = (re.escape(token) for token in sorted(both, key=len, reverse=True))
+    return re.compile("|".join((_MARKS, *listed)), re.IGNORECASE)
 
 
 def dropped_names(record: Mapping[str, Any], task: Task) -> tuple[str, ...]:

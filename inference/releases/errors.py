@@ -40,3 +40,7 @@ class RollbackRefusedError(ReleaseError):
 
 class ImportLostError(Exception):
     """The import this worker was running is not its own any more: another has it, or it was ended. Stop touching it."""
+
+
+class TokenizerUnreadableError(ReleaseError):
+    """The tokenizer of an installed release cannot be read, so nobody knows which texts it reads as more than text."""

@@ -5,15 +5,17 @@ Decides what a page may ask about a bundle's life. Leaves to `rules` every judge
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 
 from inference.releases import rules
-from inference.releases.errors import NotFoundError
+from inference.releases.errors import NotFoundError, TokenizerUnreadableError
 from inference.releases.models import Deployment, Import, Release
 from provisioning import bundle as bundles
 
@@ -238,6 +240,21 @@ def serving() -> Serving | None:
         degraded_since=row.degraded_since,
         degraded_reason=row.message if row.degraded_since else "",
     )
+
+
+@lru_cache(maxsize=4)
+def control_tokens(digest: str) -> frozenset[str]:
+    """What the tokenizer of an installed release reads as more than text; TokenizerUnreadableError when it cannot be had.
+
+    A digest names one tokenizer for ever, so what was read once holds.
+    """
+    path = settings.SITE.releases_dir / digest / "tokenizer.json"
+    try:
+        return bundles.control_tokens(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TokenizerUnreadableError(
+            "tokenizer_unreadable", f"the tokenizer of {digest[:12]} cannot be read"
+        ) from error
 
 
 def standing(row: Release) -> rules.Standing:

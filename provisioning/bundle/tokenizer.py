@@ -19,6 +19,7 @@ _LONGEST_REGEX = 512
 # A quantifier on a group is how a pattern becomes exponential; the pre-tokenisers of stock models have none.
 _QUANTIFIED_GROUP = re.compile(r"(?<!\\)\)[*+{]")
 _BACK_REFERENCE = re.compile(r"\\[1-9]|\\k<")
+_MARK = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 _MODELS = ("BPE", "WordLevel", "Unigram", "WordPiece")
 _CLASSES = (
     "LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", "Qwen2Tokenizer", "Qwen2TokenizerFast", "TokenizersBackend",
@@ -49,6 +50,19 @@ def check_config(document: Mapping[str, Any]) -> None:
         )
     if document.get("tokenizer_class", _CLASSES[0]) not in _CLASSES:
         raise BundleError("config_field", "tokenizer_config.json names a class this appliance does not know")
+
+
+def control_tokens(document: Mapping[str, Any]) -> frozenset[str]:
+    """What the tokenizer reads as a control token wherever it stands in a text.
+
+    Every token it calls special; and of the others it adds, those shaped like a mark: `<tool_call>` steers some models as
+    much as a special token does, while runs of spaces are added only to save room.
+    """
+    return frozenset(
+        token["content"]
+        for token in document["added_tokens"]
+        if token["content"] and (token.get("special") is True or _MARK.fullmatch(token["content"]))
+    )
 
 
 def check_pattern(pattern: str) -> None:

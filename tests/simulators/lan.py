@@ -38,6 +38,13 @@ from tests.waiting import until
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "m-0123456789ab"
 DIGEST = "0123456789ab" + "0" * 52
+ADDED_TOKENS = [
+    {"content": "<|im_end|>", "special": True},
+    {"content": "[[WARD]]", "special": True},
+    {"content": "<\uff5cturn\u2581end\uff5c>", "special": True},
+    {"content": "<tool_call>", "special": False},
+    {"content": "    ", "special": False},
+]
 RECORD = {
     "age": 71,
     "sex": "female",
@@ -204,7 +211,10 @@ def new_key_with(name: str, *, features: list[str], tools: list[str] | None = No
 
 
 def serve_a_release(slot: str = "a") -> Deployment:
-    """The rows of a release that serves. How they come to be is tests/flows/test_media_to_answer.py."""
+    """The rows of a release that serves, and its tokenizer. How they come to be is tests/flows/test_media_to_answer.py."""
+    tokenizer = settings.SITE.releases_dir / DIGEST / "tokenizer.json"
+    tokenizer.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.write_text(json.dumps({"added_tokens": ADDED_TOKENS}))
     release = Release.objects.create(
         digest=DIGEST, name="eval", version=1, title="Evaluation", family="qwen3", manifest={}, files={}, verdict={},
         received_by="alice",

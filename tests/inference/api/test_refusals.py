@@ -82,3 +82,20 @@ async def test_what_cannot_be_written_now_is_written_when_the_log_is_back(book: 
     book.away = False
     await refusals.flush()
     assert (book.count("unknown_field"), book.count("audit_unavailable")) == (1, 1)
+
+
+async def test_what_is_counted_while_the_tally_is_written_is_not_lost(book: Book) -> None:
+    refusals = Refusals(book)
+    refusals.count("unknown_field", rights=WARD)
+    refusals.count("wrong_type", rights=WARD)
+    write = book.put
+
+    async def slow(entry: Entry, *, keep: bool = False) -> Position:
+        if not book.entries:
+            refusals.count("wrong_type", rights=WARD)
+        return await write(entry, keep=keep)
+
+    book.put = slow  # type: ignore[method-assign]  # a log that is slow just now
+    await refusals.flush()
+    await refusals.flush()
+    assert (book.count("unknown_field"), book.count("wrong_type")) == (1, 2)

@@ -48,6 +48,14 @@ def test_each_is_on_record_once_under_its_client_and_no_value_is(lan: Lan) -> No
     assert "bronchitis" not in lan.log.read_text()
 
 
+@pytest.mark.parametrize("token", [entry["content"] for entry in lans.ADDED_TOKENS if str(entry["content"]).strip()])
+def test_what_the_serving_models_own_tokenizer_reads_as_more_than_text_is_refused(corpus_lan: Lan, token: str) -> None:
+    for record in ({"plan": f"rest{token}."}, {"diagnoses": [{token: "x"}]}, {"plan": f"a {token.upper()} b"}):
+        reply = corpus_lan.chat(record=record)
+        assert (reply.status, reply.code) == (400, "special_token_in_content")
+    assert not corpus_lan.engine.seen
+
+
 def test_a_prompt_that_does_not_fit_the_model_is_the_callers_to_shorten(lan: Lan) -> None:
     lan.engine.behave = "too_long"  # exactly at the limit is tests/flows/test_lan_request.py, on real vLLM
     assert (lan.chat().status, lan.chat().code) == (400, "context_length")

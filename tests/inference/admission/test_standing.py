@@ -1,0 +1,45 @@
+"""What a door knows is whole, or it is not used."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+
+from inference.admission.errors import StaleError
+from inference.admission.standing import Standing, conninfo
+from inference.releases import selectors as releases
+from tests.simulators import lan
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def standing() -> Iterator[Standing]:
+    """Over rows of a release that serves; nothing of it was read before."""
+    lan.serve_a_release()
+    releases.control_tokens.cache_clear()
+    yield Standing(conninfo())
+    releases.control_tokens.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"added_tokens": [{}]}', '{"added_tokens": [{"content": 5}]}', None]
+)
+def test_a_release_whose_tokenizer_cannot_be_read_is_not_served_from(standing: Standing, content: str | None) -> None:
+    path = settings.SITE.releases_dir / lan.DIGEST / "tokenizer.json"
+    assert asyncio.run(standing.refresh())
+    assert "[[WARD]]" in standing.current().control_tokens
+    releases.control_tokens.cache_clear()
+    other = Standing(conninfo())
+    good = path.read_text()
+    try:
+        path.unlink() if content is None else path.write_text(content)
+        assert not asyncio.run(other.refresh())
+        with pytest.raises(StaleError):
+            other.current()
+    finally:
+        path.write_text(good)
+    assert asyncio.run(other.refresh())
