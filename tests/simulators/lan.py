@@ -159,7 +159,14 @@ def api_process(log: Path, *, site: Path | None = None) -> Iterator[int]:
     with log.open("ab") as out:
         port = _free_port()
         process = subprocess.Popen(
-            gunicorn("appliance.asgi:application", f"127.0.0.1:{port}", *stack.API_OPTIONS),
+            gunicorn(
+                "appliance.asgi:application",
+                f"127.0.0.1:{port}",
+                # as behind nginx; next to its log
+                "--bind",
+                f"unix:{log.with_suffix('.sock')}",
+                *stack.API_OPTIONS,
+            ),
             cwd=ROOT,
             env=app_environment() | ({} if site is None else {site_config.ENVIRONMENT_KEY: str(site)}),
             stdout=out,
