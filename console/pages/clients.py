@@ -1,47 +1,47 @@
-"""Clients: which clinical apps may ask what, and with which keys.
-
-A key's text exists on exactly one answer of this console: it is shown by the request that made it and never stored,
-so that page is not a redirect. A token in the form, used up by the first press, keeps a reload from making a second key.
-"""
+"""Clients: which clinical apps may ask what. Their keys are `client_keys`."""
 
 from __future__ import annotations
 
-import secrets
-from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.crypto import constant_time_compare
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from appliance.accounts.permissions import Permission
 from console import access
+from console.pages import client_keys
 from inference.clients import selectors as clients
 from inference.clients import services as client_services
 from inference.clients.errors import ClientNotFoundError
-from inference.policy.catalog import TASKS, Lane, Purpose
+from inference.policy.catalog import TASKS, Feature, Lane, Purpose
 
 LANE_SAYS = {
     Lane.STAT: "stat: someone waits at a bedside",
     Lane.INTERACTIVE: "interactive: someone waits at a screen",
     Lane.BATCH: "batch: nobody waits",
 }
-_ONCE = "issue_once"
+FEATURE_SAYS = {
+    Feature.JSON_SCHEMA: "answers in the shape of a JSON schema",
+    Feature.LOGPROBS: "log probabilities",
+    Feature.TOOLS: "tools: functions of the app that the model may name",
+}
 
 
-class ClientForm(forms.Form):
-    """A new client; what is not ticked is not granted."""
+class NamesField(forms.RegexField):
+    """Names between spaces, commas or new lines, as a list."""
 
-    name = forms.RegexField(
-        r"^[a-z][a-z0-9-]{1,63}$",
-        label="Name",
-        help_text="Small letters, digits and dashes; it stands in every record, such as ward-7.",
-        error_messages={"invalid": "Use 2 to 64 of a-z, 0-9 and -, beginning with a letter."},
-    )
-    title = forms.CharField(label="Title", max_length=120, help_text="What people call the app.")
-    owner = forms.CharField(label="Owner", max_length=120, help_text="The person or department who answers for it.")
+    def __init__(self, **given: Any) -> None:
+        super().__init__(r"^[A-Za-z0-9_.,\s-]*$", required=False, widget=forms.Textarea({"rows": 2}), **given)
+
+    def clean(self, value: Any) -> list[str]:
+        return str(super().clean(value)).replace(",", " ").split()
+
+
+class GrantsForm(forms.Form):
+    """What a client may ask for; what is not ticked is not granted."""
+
     tasks = forms.MultipleChoiceField(
         label="Tasks", choices=[(task.id, task.title) for task in TASKS.values()], widget=forms.CheckboxSelectMultiple
     )
@@ -49,6 +49,15 @@ class ClientForm(forms.Form):
         label="Purposes",
         choices=[(item.value, f"{item.value}: {item.label}") for item in Purpose],
         widget=forms.CheckboxSelectMultiple,
+    )
+    features = forms.MultipleChoiceField(
+        label="Besides text",
+        required=False,
+        choices=[(feature.value, says) for feature, says in FEATURE_SAYS.items()],
+        widget=forms.CheckboxSelectMultiple,
+    )
+    tools = NamesField(
+        label="Names of its tools", help_text="The functions it may offer to the model. None is called by this machine."
     )
     lane = forms.ChoiceField(
         label="Lane", choices=[(lane.value, LANE_SAYS[lane]) for lane in Lane], initial=Lane.INTERACTIVE
@@ -59,17 +68,24 @@ class ClientForm(forms.Form):
         initial=True,
         help_text="Without this right only records marked synthetic or de-identified are answered.",
     )
-
-
-class KeyForm(forms.Form):
-    """How long the new key lives."""
-
-    days = forms.TypedChoiceField(
-        label="Valid for",
-        coerce=int,
-        choices=[(90, "90 days"), (180, "180 days"), (365, "1 year"), (730, "2 years")],
-        initial=365,
+    assertion_required = forms.BooleanField(
+        label="Must prove for whom it asks",
+        required=False,
+        help_text="Each request then needs a signed statement of its user; what that user may not, the app may not.",
     )
+
+
+class ClientForm(GrantsForm):
+    """A new client."""
+
+    name = forms.RegexField(
+        r"^[a-z][a-z0-9-]{1,63}$",
+        label="Name",
+        help_text="Small letters, digits and dashes; it stands in every record, such as ward-7.",
+        error_messages={"invalid": "Use 2 to 64 of a-z, 0-9 and -, beginning with a letter."},
+    )
+    title = forms.CharField(label="Title", max_length=120, help_text="What people call the app.")
+    owner = forms.CharField(label="Owner", max_length=120, help_text="The person or department who answers for it.")
 
 
 @access.requires(Permission.CLIENT_VIEW)
@@ -98,40 +114,41 @@ def create(request: HttpRequest) -> HttpResponse:
 @access.requires(Permission.CLIENT_VIEW)
 @require_GET
 def detail(request: HttpRequest, name: str) -> HttpResponse:
-    """One client: its rights and its keys."""
-    return render(request, "console/clients/detail.html", _detail(request, name))
+    """One client: its rights, its keys, and who may vouch for its users."""
+    client = found(name)
+    may_manage = access.may(request, Permission.CLIENT_MANAGE)
+    context = {
+        "client": client,
+        "tasks": [TASKS[task] for task in client.tasks if task in TASKS],
+        "purposes": [Purpose(purpose) for purpose in client.purposes],
+        "features": [FEATURE_SAYS[Feature(feature)] for feature in client.features],
+        "lane_says": LANE_SAYS[Lane(client.lane)],
+        "issuers": clients.issuers(of_client=name),
+        "form": client_keys.KeyForm(client=client),
+        "once": client_keys.once(request) if may_manage else "",
+        "may_manage": may_manage,
+    }
+    return render(request, "console/clients/detail.html", context)
 
 
 @access.requires(Permission.CLIENT_MANAGE)
-@require_POST
-def issue(request: HttpRequest, name: str) -> HttpResponse:
-    """A new key, shown on this answer and nowhere else."""
-    form = KeyForm(request.POST)
-    # Used up before the key is made: a reload of the answer must not make another.
-    expected, given = request.session.pop(_ONCE, ""), request.POST.get("once", "")
-    if not form.is_valid() or not expected or not constant_time_compare(expected, given):
-        access.say(request, access.DEGRADED, "That form was already used or is old. No key was made by this press.")
-        return redirect("client", name)
-    with access.attempt(request, target=f"client:{name}") as tried:
-        issued = client_services.issue_key(
-            actor=access.actor(request), client=name, life=timedelta(days=form.cleaned_data["days"])
-        )
-    if tried.refused:
-        return redirect("client", name)
-    return render(request, "console/clients/issued.html", {"issued": issued})
-
-
-@access.requires(Permission.CLIENT_MANAGE)
-@require_POST
-def revoke(request: HttpRequest, name: str, prefix: str) -> HttpResponse:
-    """End a key now; running answers under it stop within seconds."""
-    with access.attempt(request, target=f"key:{prefix}") as tried:
-        client_services.revoke_key(actor=access.actor(request), prefix=prefix)
-    if not tried.refused:
-        access.say(
-            request, access.WELL, f"Key {prefix} is revoked. It is refused within seconds, and running answers stop."
-        )
-    return redirect("client", name)
+@require_http_methods(["GET", "POST"])
+def grants(request: HttpRequest, name: str) -> HttpResponse:
+    """Replace what a client may ask for."""
+    client = found(name)
+    granted = {field: getattr(client, field) for field in GrantsForm.base_fields}
+    form = GrantsForm(request.POST or None, initial={**granted, "tools": " ".join(client.tools)})
+    if request.method == "POST" and form.is_valid():
+        with access.attempt(request, target=f"client:{name}") as tried:
+            client_services.set_grants(actor=access.actor(request), client=name, **form.cleaned_data)
+        if not tried.refused:
+            access.say(
+                request,
+                access.WELL,
+                f"{name} may ask what is listed here. Running answers that lost a right stop.",
+            )
+            return redirect("client", name)
+    return render(request, "console/clients/grants.html", {"client": client, "form": form})
 
 
 @access.requires(Permission.CLIENT_MANAGE)
@@ -150,21 +167,9 @@ def suspend(request: HttpRequest, name: str) -> HttpResponse:
     return redirect("client", name)
 
 
-def _detail(request: HttpRequest, name: str) -> dict[str, Any]:
+def found(name: str) -> clients.ClientView:
+    """The client a page is about, or a 404."""
     try:
-        client = clients.client(name)
+        return clients.client(name)
     except ClientNotFoundError as error:
         raise Http404 from error
-    may_manage = access.may(request, Permission.CLIENT_MANAGE)
-    once = ""
-    if may_manage:
-        once = request.session[_ONCE] = secrets.token_urlsafe(16)
-    return {
-        "client": client,
-        "tasks": [TASKS[task] for task in client.tasks if task in TASKS],
-        "purposes": [Purpose(purpose) for purpose in client.purposes],
-        "lane_says": LANE_SAYS[Lane(client.lane)],
-        "form": KeyForm(),
-        "once": once,
-        "may_manage": may_manage,
-    }

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -150,6 +150,12 @@ def shortened(text: str) -> str:
     """A name as it is; a whole digest as its first 12 characters."""
     whole = len(text) == _DIGEST_LENGTH and all(c in "0123456789abcdef" for c in text)
     return text[:12] if whole else text
+
+
+@register.filter
+def inorder(names: Iterable[str]) -> list[str]:
+    """A set of names as a list that reads the same each time."""
+    return sorted(map(str, names))
 
 
 @register.filter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -98,8 +99,40 @@ def test_a_client_with_a_bad_field_is_not_registered(erin: SignedIn, field: str,
 
 
 def test_a_key_with_a_life_not_on_the_list_is_not_issued(erin: SignedIn) -> None:
-    assert erin.post("/clients/at/ward-7/issue", days="36500", once=once(erin)).status_code == 302
+    assert erin.post("/clients/at/ward-7/issue", days="36500", once=once(erin)).status_code == 200
     assert clients.client("ward-7").keys == ()
+
+
+def test_grants_are_replaced_by_what_is_ticked_and_the_record_holds_both(erin: SignedIn) -> None:
+    path = "/clients/at/ward-7/grants"
+    assert 'value="progress_note" id="id_tasks_0" checked' in text(erin.get(path))
+    given = {
+        "tasks": ["visit_summary"], "purposes": ["HOPERAT"], "lane": "batch", "features": ["tools"],
+        "tools": "lookup, order", "assertion_required": "on",
+    }  # fmt: skip
+    assert erin.browser.post(path, given).status_code == 302
+    client = clients.client("ward-7")
+    assert (client.tasks, client.purposes, client.lane, client.phi) == (
+        ("visit_summary",),
+        ("HOPERAT",),
+        "batch",
+        False,
+    )
+    assert (client.features, client.tools, client.assertion_required) == (("tools",), ("lookup", "order"), True)
+    detail = json.loads(records(action="client.updated")[0].detail)
+    assert (detail["tasks"], detail["before"]["tasks"]) == (["visit_summary"], ["progress_note"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("tasks", []), ("features", ["shell"]), ("tools", "rm -rf /"), ("tools", "a" * 65)]
+)
+def test_grants_with_a_bad_field_change_nothing(erin: SignedIn, field: str, value: object) -> None:
+    before = clients.client("ward-7")
+    response = erin.browser.post(
+        "/clients/at/ward-7/grants", {"tasks": ["progress_note"], "purposes": ["TREAT"], "lane": "batch", field: value}
+    )
+    assert response.status_code == 200
+    assert clients.client("ward-7") == before
 
 
 def test_a_suspended_client_gets_no_key_and_comes_back_when_let_in(erin: SignedIn) -> None:
