@@ -7,11 +7,12 @@ CONSOLE_PORT ?= 8800
 API_PORT     ?= 8801
 PERSON       ?= bob
 VENV         := .venv/bin/python
-export CONSOLE_PORT API_PORT ONCE ONLY
+export CONSOLE_PORT API_PORT ONCE ONLY N SEED PLANTS
 
 .PHONY: help up down code test check lint format lock docs
 .PHONY: fuzz-api stress-streams
 .PHONY: bench-gateway bench-queue bench-report
+.PHONY: help up down code test check lint format crash lock
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -35,6 +36,9 @@ lint: check
 
 format:  ## format and fix what can be fixed
 	@$(VENV) -m ruff check --fix . ; $(VENV) -m ruff format .
+
+crash:  ## kill -9 everything under load and compare the books: make crash N=200 SEED=1 ONLY=api,redis PLANTS=0
+	@$(VENV) -m tests.crash
 
 lock:  ## resolve every requirements file again and write the locks; UPGRADE=1 takes the newest versions
 	@$(VENV) -m provisioning.evaluation.lock $(if $(UPGRADE),--upgrade)
