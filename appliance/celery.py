@@ -21,6 +21,7 @@ app.autodiscover_tasks(
 # name, task, every how many seconds
 SCHEDULE = [
     ("sweep jobs", "inference.queue.tasks.sweep", 3.0),
+    ("forget what is old", "inference.queue.tasks.forget", 60.0),
     ("close unanswered intents", "inference.queue.tasks.close_unanswered", 300.0),
     ("watch refused attempts", "inference.clients.tasks.watch_attempts", 15.0),
     ("sweep imports", "inference.releases.tasks.sweep", 15.0),

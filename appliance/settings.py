@@ -144,6 +144,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "maintenance"
 CELERY_TASK_ROUTES = {
     "inference.queue.tasks.run": {"queue": "jobs"},
+    "inference.queue.tasks.run_slice": {"queue": "slices"},
     "inference.releases.tasks.*": {"queue": "imports"},
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -25,13 +25,29 @@ _FORM = 1
 _NONCE_BYTES = 12
 
 
+class Sealer:
+    """The current key, read and unwrapped once: for the many rows of one transaction."""
+
+    def __init__(self, key_id: int) -> None:
+        self._head = _HEAD.pack(_FORM, key_id)
+        self._cipher = AESGCM(_unwrapped(key_id))
+
+    def seal(self, plaintext: bytes, *, aad: bytes) -> bytes:
+        """Form, key id, nonce and ciphertext in one piece; `aad` must name the row and column."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return self._head + nonce + self._cipher.encrypt(nonce, plaintext, self._head + aad)
+
+
+@unaudited("the act that needs the secret leaves the record")
+def sealer() -> Sealer:
+    """Seals under the key of this moment. Not to be kept: a retired key must seal nothing new."""
+    return Sealer(_current().pk)
+
+
 @unaudited("the act that needs the secret leaves the record")
 def seal(plaintext: bytes, *, aad: bytes) -> bytes:
-    """Form, key id, nonce and ciphertext in one piece; `aad` must name the row and column."""
-    key = _current()
-    head = _HEAD.pack(_FORM, key.pk)
-    nonce = os.urandom(_NONCE_BYTES)
-    return head + nonce + AESGCM(_unwrapped(key.pk)).encrypt(nonce, plaintext, head + aad)
+    """One row's worth; see `Sealer.seal`."""
+    return sealer().seal(plaintext, aad=aad)
 
 
 @unaudited("the act that needs the secret leaves the record")

@@ -23,14 +23,21 @@ class Bell:
     """One thread with a short list of what to ring for; more than that is left to the sweep."""
 
     def __init__(self) -> None:
-        self._refs: queue.Queue[str | None] = queue.Queue(maxsize=_MOST_WAITING)
+        self._refs: queue.Queue[tuple[str, bool] | None] = queue.Queue(maxsize=_MOST_WAITING)
         self._thread = threading.Thread(target=self._run, name="bell", daemon=True)
         self._thread.start()
 
     def ring(self, ref: str) -> None:
-        """Returns at once, always."""
+        """For a job. Returns at once, always."""
+        self._put(ref, whole=False)
+
+    def ring_batch(self, ref: str) -> None:
+        """For a batch, at its beginning. Returns at once, always."""
+        self._put(ref, whole=True)
+
+    def _put(self, ref: str, *, whole: bool) -> None:
         try:
-            self._refs.put_nowait(ref)
+            self._refs.put_nowait((ref, whole))
         except queue.Full:
             log.warning("bell_full")
 
@@ -42,8 +49,12 @@ class Bell:
             log.warning("bell_full")
 
     def _run(self) -> None:
-        while (ref := self._refs.get()) is not None:
+        while (rung := self._refs.get()) is not None:
+            ref, whole = rung
             try:
-                tasks.ring(ref)
+                if whole:
+                    tasks.ring_slice(ref, 0)
+                else:
+                    tasks.ring(ref)
             except (KombuError, CeleryError, OSError) as error:
                 log.warning("bell_unheard", extra={"error_type": type(error).__name__})

@@ -97,10 +97,35 @@ TABLE: dict[str, tuple[int, str]] = {
     "job_not_found": (404, _REQUEST),
     "idempotency_conflict": (409, _REQUEST),
     "job_finished": (409, _REQUEST),
+    "job_unfinished": (409, _REQUEST),
+    "job_of_batch": (409, _REQUEST),
     "too_many_jobs": (429, "rate_limit_error"),
+    # files and batches
+    "file_not_found": (404, _REQUEST),
+    "storage_full": (429, "rate_limit_error"),
+    "too_many_lines": (400, _REQUEST),
+    "batch_not_found": (404, _REQUEST),
+    "batch_empty": (400, _REQUEST),
+    "batch_finished": (409, _REQUEST),
+    # one line of a batch
+    "line_too_long": (400, _REQUEST),
+    "duplicate_custom_id": (400, _REQUEST),
 }
 
 _RETRY_AFTER_S = {"audit_unavailable": 2, "database_unavailable": 2, "engine_unavailable": 5}
+
+
+# Where a line of a batch has no refusal of its own in words.
+_SAID = {
+    "cancelled": "the batch was cancelled before this line was done",
+    "batch_expired": "the batch's window was over before this line was done",
+    "rights_withdrawn": "this key's rights were withdrawn",
+}
+
+
+def say(code: str) -> str:
+    """A code in words, for work that ended when nobody listened."""
+    return _SAID.get(code, "this line was tried and could not be answered")
 
 
 class BadRequestError(Exception):

@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -95,29 +95,34 @@ class Exchange:
 
     async def read(self, take: Callable[[bytes], object], *, most: int, within_s: float) -> None:
         """Hand on the body as it comes, of whatever type: no more than `most` bytes, and all of it within the time."""
+        async for part in self.parts(most=most, within_s=within_s):
+            take(part)
+
+    async def parts(self, *, most: int, within_s: float) -> AsyncIterator[bytes]:
+        """The same, for whoever stores each part before asking for the next; the time for that counts too."""
+        self._check_length(most)
+        size, until = 0, asyncio.get_running_loop().time() + within_s
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await self._receive()
+            except TimeoutError:
+                raise BadRequestError("body_timeout", "the body did not arrive in time") from None
+            if message["type"] == "http.disconnect":
+                raise CallerLeftError
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size > most:
+                raise BadRequestError("body_too_large", f"a body has at most {most} bytes here")
+            yield part
+            if not message.get("more_body", False):
+                return
+
+    def _check_length(self, most: int) -> None:
         if self.has(b"content-encoding"):
             raise BadRequestError("unsupported_media_type", "send the body without a Content-Encoding")
         if int(self.header(b"content-length") or "0") > most:
             raise BadRequestError("body_too_large", f"a body has at most {most} bytes here")
-        try:
-            async with asyncio.timeout(within_s):
-                await self._read(take, most)
-        except TimeoutError:
-            raise BadRequestError("body_timeout", "the body did not arrive in time") from None
-
-    async def _read(self, take: Callable[[bytes], object], most: int) -> None:
-        size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise CallerLeftError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > most:
-                raise BadRequestError("body_too_large", f"a body has at most {most} bytes here")
-            take(part)
-            if not message.get("more_body", False):
-                return
 
     async def left(self) -> None:
         """Return when the caller has gone. Only after the body was read."""
@@ -150,6 +155,10 @@ class Exchange:
     async def stream(self) -> None:
         """Begin a stream of events."""
         await self._start(200, b"text/event-stream; charset=utf-8", {"x-accel-buffering": "no"})
+
+    async def download(self) -> None:
+        """Begin a body of bytes whose length is not known yet; `event` sends some of it."""
+        await self._start(200, b"application/octet-stream", {})
 
     async def event(self, data: bytes) -> None:
         await self._push(data, more=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 from python_multipart.exceptions import FormParserError
@@ -32,27 +33,36 @@ class Form:
 
     def __init__(self, file_field: str) -> None:
         self.file = bytearray()
+        self.filename = ""
         self._file_field = file_field
         self._values: dict[str, Any] = {}
         self._count = 0
         self._header = (bytearray(), bytearray())
         self._name = ""
         self._text = bytearray()
-        self._seen_file = self._ended = False
+        self._seen_file = self._taken = self._ended = False
 
     async def read(self, exchange: Exchange, *, most: int) -> None:
         """The whole form; BadRequestError when it is not one, or one of its parts is more than it may be."""
+        async for _ in self.arriving(exchange, most=most, within_s=_SLOWEST_S):
+            pass
+        if len(self.file) > most:
+            raise BadRequestError("body_too_large", f"{self._file_field} has at most {most} bytes")
+
+    async def arriving(self, exchange: Exchange, *, most: int, within_s: float) -> AsyncIterator[None]:
+        """The same a part at a time: after each, whoever asks may take what has come of the file, and leave the rest."""
         parser = self._parser(exchange.header(b"content-type") or "")
         try:
-            await exchange.read(parser.write, most=most + _MARGIN, within_s=_SLOWEST_S)
+            async for part in exchange.parts(most=most + _MARGIN, within_s=within_s):
+                parser.write(part)
+                self._taken = self._taken or bool(self.file)
+                yield
         except FormParserError:
             raise _malformed() from None
         if not self._ended:
             raise _malformed()
-        if not self.file:
+        if not self._taken:
             raise BadRequestError("missing_field", f"{self._file_field} is required", param=self._file_field)
-        if len(self.file) > most:
-            raise BadRequestError("body_too_large", f"{self._file_field} has at most {most} bytes")
 
     @property
     def fields(self) -> Fields:
@@ -94,6 +104,8 @@ class Form:
         if field.lower() == b"content-disposition":
             kind, options = parse_options_header(value)
             self._name = options.get(b"name", b"").decode("latin-1") if kind == b"form-data" else ""
+            if self._name == self._file_field:
+                self.filename = options.get(b"filename", b"").decode("utf-8", "replace")
 
     def _headers_finished(self) -> None:
         if self._name == self._file_field:

@@ -1,4 +1,4 @@
-"""`/v1/jobs`: hand in work for later, ask how it stands, cancel it. The row is committed before the 202."""
+"""`/v1/jobs`: hand in work for later, ask how it stands, cancel or forget it. The row is committed before the 202."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import Any
 from appliance.audit.actions import Action
 from appliance.audit.entry import Entry, now_us
 from inference.admission.errors import NoModelError
-from inference.api import document, schemas, sse
+from inference.api import document, pages, schemas, sse
 from inference.api.desk import Desk
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
 from inference.policy.rules import Rights, check_model
 from inference.queue import selectors, services
 
+_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) -> None:
     """`POST /v1/jobs`: 202 with the job's id. No engine is needed to accept."""
-    key = exchange.header(b"idempotency-key") or ""
-    if exchange.has(b"idempotency-key") and not _IDEMPOTENCY_KEY.fullmatch(key):
-        raise BadRequestError("invalid_idempotency_key", "Idempotency-Key is 1 to 128 printable characters")
+    key = idempotency_key(exchange)
     ask = schemas.job(document.parse(await exchange.body()))
     with contextlib.suppress(NoModelError):  # accepted work waits for an engine; the model is checked again then
         check_model(ask.model, desk.standing.serving().served_model_name, rights)
@@ -47,6 +46,32 @@ async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str
         # A result is patient text leaving the box: no record, no result.
         await desk.channel.put(_read(found, rights, exchange.request_id))
     await exchange.reply(200, _view(found))
+
+
+async def list_(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) -> None:
+    """`GET /v1/jobs`: the client's own, newest first, each with its place in the line; or the lines of one batch."""
+    fields = exchange.query()
+    page = pages.asked(fields, most=100)
+    state, batch = fields.choice("state", _STATES), fields.token("batch")
+    fields.end()
+    found = await desk.rows.call(
+        selectors.list_of_client, client=rights.client, state=state, batch=batch, after=page.after, limit=page.limit
+    )
+    await exchange.reply(200, pages.listed([_view(each) for each in found.jobs], more=found.has_more))
+
+
+async def delete(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
+    """`DELETE /v1/jobs/{id}`: an ended job and its result are forgotten."""
+    await desk.rows.call(services.delete, actor=rights.client, client=rights.client, ref=argument)
+    await exchange.reply(200, {"id": argument, "object": "job", "deleted": True})
+
+
+def idempotency_key(exchange: Exchange) -> str:
+    """The caller's own name for this request, or nothing."""
+    key = exchange.header(b"idempotency-key") or ""
+    if exchange.has(b"idempotency-key") and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise BadRequestError("invalid_idempotency_key", "Idempotency-Key is 1 to 128 printable characters")
+    return key
 
 
 async def cancel(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:

@@ -9,7 +9,19 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from inference.api import audio, chat, completions, decisions, embeddings, explain, jobs, models, tasks
+from inference.api import (
+    audio,
+    batches,
+    chat,
+    completions,
+    decisions,
+    embeddings,
+    explain,
+    files,
+    jobs,
+    models,
+    tasks,
+)
 from inference.api.desk import Desk
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
@@ -42,9 +54,20 @@ KEYED: list[tuple[str, str, Keyed]] = [
     ("GET", r"/v1/decisions", decisions.list_),
     ("POST", r"/v1/decisions", decisions.create),
     ("GET", rf"/v1/explain/({_REQUEST})", explain.retrieve),
+    ("GET", r"/v1/jobs", jobs.list_),
     ("POST", r"/v1/jobs", jobs.create),
     ("GET", rf"/v1/jobs/({_JOB})", jobs.retrieve),
+    ("DELETE", rf"/v1/jobs/({_JOB})", jobs.delete),
     ("POST", rf"/v1/jobs/({_JOB})/cancel", jobs.cancel),
+    ("GET", r"/v1/files", files.list_),
+    ("POST", r"/v1/files", files.create),
+    ("GET", rf"/v1/files/({files.FILE})", files.retrieve),
+    ("DELETE", rf"/v1/files/({files.FILE})", files.delete),
+    ("GET", rf"/v1/files/({files.FILE})/content", files.content),
+    ("GET", r"/v1/batches", batches.list_),
+    ("POST", r"/v1/batches", batches.create),
+    ("GET", rf"/v1/batches/({batches.BATCH})", batches.retrieve),
+    ("POST", rf"/v1/batches/({batches.BATCH})/cancel", batches.cancel),
 ]
 
 _COMPILED = [(method, re.compile(path), handler) for method, path, handler in KEYED]

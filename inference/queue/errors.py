@@ -35,5 +35,31 @@ class JobFinishedError(QueueError):
     """It has ended, so it cannot be cancelled."""
 
 
+class JobUnfinishedError(QueueError):
+    """It cannot be deleted: it has not ended, or it is a line of a batch."""
+
+
+class FileNotStoredError(QueueError):
+    """No file by that id, or not this client's: the answer is the same."""
+
+    def __init__(self) -> None:
+        super().__init__("file_not_found", "there is no file by that id")
+
+
+class StorageFullError(QueueError):
+    """The client has stored as much as it may."""
+
+
+class BatchNotFoundError(QueueError):
+    """No batch by that id, or not this client's: the answer is the same."""
+
+    def __init__(self) -> None:
+        super().__init__("batch_not_found", "there is no batch by that id")
+
+
+class BatchError(QueueError):
+    """The batch cannot be made of that file, or has ended and cannot be cancelled."""
+
+
 class LostLeaseError(Exception):
     """The attempt is no longer ours: another worker, a cancel or the sweep has closed it. Stop touching it."""

@@ -1,10 +1,10 @@
-"""What becomes of a job after each way an attempt can end, and the sealed form of what was asked. Pure."""
+"""What becomes of a job after each way an attempt can end, the bounds of a batch, and what was asked as bytes. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -22,10 +22,28 @@ UNANSWERED_AFTER = timedelta(minutes=20)
 UNANSWERED_WITHIN = timedelta(days=30)
 RESULT_LIFE = timedelta(hours=24)
 
+# --- files and batches
+FILE_LIFE = timedelta(hours=24)
+UPLOAD_WITHIN = timedelta(minutes=15)
+LARGEST_FILE = 50 * 1024 * 1024
+MOST_STORED = 20 * LARGEST_FILE
+PIECE = 1024 * 1024
+LONGEST_LINE = 1024 * 1024
+MOST_LINES = 50_000
+MOST_UNFINISHED_LINES = 4 * MOST_LINES
+WINDOW = timedelta(hours=24)
+ENDPOINTS = ("/v1/chat/completions",)
+# A message names a slice; its worker begins there and takes so many lines at a time.
+SLICE = 256
+CLAIM = 64
+# A worker hands a batch on after so long: other batches get a turn, and a worker that is asked to stop can.
+TURN_S = 90.0
+MOST_BURIED = 1000
+
 # The engine's trouble, or ours: worth another attempt.
-_AGAIN = frozenset(
-    {"engine_unavailable", "engine_timeout", "engine_protocol", "engine_failed", "interrupted", "unknown"}
-)
+_AGAIN = frozenset({"engine_timeout", "engine_protocol", "engine_failed", "interrupted", "unknown"})
+# Nothing was generated: worth any number of attempts, a moment later.
+_WAITS = {"engine_unavailable": timedelta(seconds=5)}
 
 
 @dataclass(frozen=True)
@@ -37,12 +55,24 @@ class Next:
     delay: timedelta = timedelta(0)
 
 
+def width(engine_slots: int) -> int:
+    """How many lines a worker keeps in the engine: nearly what it runs at once, so that people find a place."""
+    return max(1, engine_slots - max(1, engine_slots // 8))
+
+
+def is_failure(outcome: str) -> bool:
+    """Whether an attempt that ended so counts against the job. An engine that is away does not: the job waits."""
+    return outcome != "ok" and outcome not in _WAITS
+
+
 def after(outcome: str, *, failures: int, cancel_requested: bool) -> Next:
     """`failures` counts this attempt too when it was one."""
     if outcome == "ok":
         return Next("succeeded")
     if cancel_requested or outcome == "cancelled":
         return Next("cancelled", "cancelled")
+    if outcome in _WAITS:
+        return Next("queued", delay=_WAITS[outcome])
     if outcome in _AGAIN and failures < MOST_FAILURES:
         return Next("queued", delay=timedelta(seconds=min(30, 2**failures)))
     return Next("failed", outcome)
@@ -55,6 +85,56 @@ def payload_name(ref: str) -> bytes:
 
 def result_name(ref: str) -> bytes:
     return f"job:{ref}:result".encode()
+
+
+def custom_id_name(ref: str) -> bytes:
+    return f"job:{ref}:custom_id".encode()
+
+
+def piece_name(ref: str, number: int) -> bytes:
+    return f"file:{ref}:{number}".encode()
+
+
+def file_name(ref: str) -> bytes:
+    return f"file:{ref}:name".encode()
+
+
+def metadata_name(ref: str) -> bytes:
+    return f"batch:{ref}:metadata".encode()
+
+
+def line_ref(batch: str, line: int) -> str:
+    """A line's own job id: it needs no randomness of its own, and rows that are written together lie together."""
+    return f"job_{batch.removeprefix('batch_')[:16]}{line:08x}"
+
+
+def slice_of(line: int) -> int:
+    return (line - 1) // SLICE
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a batch's file that can be asked."""
+
+    number: int
+    custom_id: str = field(repr=False)
+    ask: Ask = field(repr=False)
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """One that cannot, and why, in words that quote nothing but field names."""
+
+    number: int
+    code: str
+    message: str = field(repr=False)
+    param: str | None = field(default=None, repr=False)
+    custom_id: str = field(default="", repr=False)
+
+    @property
+    def error(self) -> bytes:
+        told = {"code": self.code, "message": self.message, "param": self.param, "line": self.number}
+        return json.dumps(told).encode()
 
 
 def pack(ask: Ask, prompt: Prompt) -> bytes:

@@ -1,14 +1,13 @@
-"""Celery's side: the bell, one attempt at a job, and the sweep.
+"""Celery's side: the bells, one attempt at a job, one turn at a batch, and the sweep.
 
-A message carries a job's id and nothing else. An attempt runs the same steps as an interactive request
-(`inference.serve`), with two differences: its records are written in the transactions that move the job, and while it
-runs it keeps a lease. One event loop per worker process, made after the fork.
+A message carries a job's id, or a batch's and the number of a slice, and nothing else. An attempt runs the same steps
+as an interactive request (`inference.serve`), with two differences: its records are written in the transactions that
+move the job, and while it runs it keeps a lease. One event loop per worker process, made after the fork.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
@@ -19,8 +18,10 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from celery import shared_task
+from celery.exceptions import CeleryError
 from django.conf import settings
 from django.utils import timezone
+from kombu.exceptions import KombuError
 
 from appliance.audit.entry import Entry, Position
 from appliance.audit.errors import AuditUnavailableError
@@ -28,7 +29,7 @@ from inference.admission.errors import AdmissionError
 from inference.admission.lanes import Lanes
 from inference.admission.rules import Limits
 from inference.admission.standing import Standing, conninfo
-from inference.engines.engine import Finish, Piece
+from inference.engines.engine import Piece
 from inference.engines.errors import EngineError
 from inference.engines.vllm import Vllm
 from inference.policy.catalog import Lane
@@ -36,7 +37,9 @@ from inference.policy.errors import PolicyRefusal
 from inference.queue import rules, services
 from inference.queue.channel import DatabaseUnavailableError, Rows
 from inference.queue.errors import LostLeaseError
-from inference.serve import Caller, House, Opened, Receipt, answer, salt
+from inference.queue.feeder import Feeder, Ledger
+from inference.queue.results import Draft
+from inference.serve import Caller, House, Opened, answer, salt
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +53,27 @@ def run(ref: str) -> None:
     bench.runner.run(bench.attempt(ref))
 
 
+@shared_task(name="inference.queue.tasks.run_slice", ignore_result=True, acks_late=True)
+def run_slice(batch: str, number: int) -> None:
+    """Take a turn at a batch, beginning at that slice of it."""
+    bench = Bench.here()
+    bench.runner.run(bench.turn(batch, number))
+
+
 @shared_task(name="inference.queue.tasks.sweep", ignore_result=True)
 def sweep() -> None:
-    """Close what dead workers left, and ring again for what waits too long."""
+    """Close what dead workers left, end what is done, and ring again for what waits too long."""
     for ref in services.sweep(actor=_SWEEPER):
         ring(ref, expires_s=30)
+    services.end_batches(actor=_SWEEPER)
+    for batch, number in services.unheard_batches():
+        ring_slice(batch, number, expires_s=30)
+
+
+@shared_task(name="inference.queue.tasks.forget", ignore_result=True)
+def forget() -> None:
+    """Let go of results and files whose life is over."""
+    services.forget()
 
 
 @shared_task(name="inference.queue.tasks.close_unanswered", ignore_result=True)
@@ -73,6 +92,11 @@ def ring(ref: str, *, expires_s: int = 300) -> None:
     run.apply_async((ref,), expires=expires_s, retry=False)
 
 
+def ring_slice(batch: str, number: int, *, expires_s: int = 300) -> None:
+    """The same for a slice of a batch."""
+    run_slice.apply_async((batch, number), expires=expires_s, retry=False)
+
+
 @dataclass
 class Bench:
     """The standing parts of one worker process."""
@@ -81,6 +105,8 @@ class Bench:
     runner: asyncio.Runner
     rows: Rows
     house: House
+    ledger: Ledger
+    width: int
 
     _here: ClassVar[Bench | None] = None
 
@@ -95,14 +121,17 @@ class Bench:
     @classmethod
     def _make(cls, name: str) -> Bench:
         site, rows = settings.SITE, Rows(threads=2)
+        width = rules.width(site.engine.max_num_seqs)
         house = House(
             standing=Standing(conninfo()),
-            lanes=Lanes(Limits(total=2)),
+            # Half of the places are for jobs, and one client may have them all: `width` decides here.
+            lanes=Lanes(Limits(total=2 * width)),
             book=Unopened(),
             engine=Vllm(socket_of=site.engine_socket, api_key=site.secret("engine-api-key").decode("ascii")),
             salt=salt(site.secret("audit-hmac")),
         )
-        return cls(name=name, runner=asyncio.Runner(), rows=rows, house=house)
+        ledger = Ledger(rows, name)
+        return cls(name=name, runner=asyncio.Runner(), rows=rows, house=house, ledger=ledger, width=width)
 
     def close(self) -> None:
         """Let go of everything; the next job makes a new one."""
@@ -126,6 +155,23 @@ class Bench:
             log.warning("job_lease_lost", extra={"job": ref})
         except DatabaseUnavailableError:
             log.warning("job_database_unavailable", extra={"job": ref})
+
+    async def turn(self, batch: str, number: int) -> None:
+        """As many lines of a batch as a turn has time for; then the bell for the next turn."""
+        feeder = Feeder(
+            house=self.house, rows=self.rows, ledger=self.ledger, worker=self.name, batch=batch, width=self.width
+        )
+        try:
+            await self.house.standing.refresh()
+            go_on = await feeder.run(number * rules.SLICE)
+            if go_on is not None:
+                ring_slice(batch, rules.slice_of(go_on + 1))
+            else:
+                await self.rows.call(services.end_batches, actor=self.name, only=batch)
+        except DatabaseUnavailableError:
+            log.warning("slice_database_unavailable", extra={"batch": batch})
+        except (KombuError, CeleryError, OSError) as error:
+            log.warning("bell_unheard", extra={"error_type": type(error).__name__})
 
     async def _answer(self, claim: services.Claim) -> None:
         book = AttemptBook(self, claim)
@@ -152,9 +198,9 @@ class Bench:
             async for step in steps:
                 match step:
                     case Opened():
-                        book.receipt = step.receipt
+                        book.draft.receipt = step.receipt
                     case Piece():
-                        book.pieces.append(step)
+                        book.draft.pieces.append(step)
 
     async def _holding_the_lease(self, claim: services.Claim, caller: Caller, work: Coroutine[Any, Any, None]) -> None:
         """Run the work and renew the lease beside it; stop the work when it is lost or cancelled."""
@@ -181,8 +227,7 @@ class AttemptBook:
 
     bench: Bench
     claim: services.Claim
-    receipt: Receipt | None = None
-    pieces: list[Piece] = field(default_factory=list)
+    draft: Draft = field(default_factory=Draft)
     closed: bool = False
 
     async def put(self, entry: Entry, *, keep: bool = False) -> Position:
@@ -199,27 +244,12 @@ class AttemptBook:
                 ref=claim.ref,
                 attempt=claim.attempt,
                 outcome=entry,
-                result=self._result(entry),
+                result=self.draft.packed(entry),
             )
         except DatabaseUnavailableError as error:
             raise AuditUnavailableError("the record did not become durable") from error
         self.closed = True
         return position
-
-    def _result(self, outcome: Entry) -> bytes:
-        if self.receipt is None or outcome.outcome != "ok":
-            return b""
-        finish = next((piece.finish for piece in reversed(self.pieces) if piece.finish), Finish.STOP)
-        return json.dumps(
-            {
-                "text": "".join(piece.text for piece in self.pieces),
-                "finish": finish.value,
-                "input_tokens": outcome.input_tokens,
-                "output_tokens": outcome.output_tokens,
-                "model": outcome.model,
-                "receipt": self.receipt.as_json(),
-            }
-        ).encode()
 
 
 class Unopened:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.architecture.checks import at, parse, python_files
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-RECORDS = {"record", "refuse", "write"}
+RECORDS = {"record", "refuse", "write", "write_all"}
 
 
 def unaudited_services(root: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Accept, claim, finish, cancel and sweep jobs. PostgreSQL is the queue and the record; messages are only bells.
+"""Accept, claim, finish, cancel and delete jobs that stand alone. PostgreSQL is the queue and the record.
 
 - A job exists from the commit of `submit` on; the 202 comes after it.
 - A worker writes only under the attempt it claimed. The sweep or a cancel that closes an attempt makes every later
@@ -10,27 +10,27 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
-from appliance.audit.entry import FIELDS, Entry, Position, now_us
+from appliance.audit.entry import Entry, Position
 from appliance.audit.services import unaudited
 from appliance.keyring import services as keyring
 from inference.policy import rules as policy
 from inference.policy.ask import Ask
-from inference.queue import rules, selectors
+from inference.queue import rules
 from inference.queue.errors import (
     IdempotencyConflictError,
     JobFinishedError,
     JobNotFoundError,
+    JobUnfinishedError,
     LostLeaseError,
     TooManyJobsError,
 )
@@ -72,7 +72,8 @@ def submit(*, actor: str, rights: policy.Rights, ask: Ask, request_id: str, idem
     body_hmac = audit.fingerprint(payload, use="job")[1]
     if key_hash is not None and (earlier := _earlier(rights.client, key_hash, body_hmac)) is not None:
         return earlier
-    if Job.objects.filter(client=rights.client, state__in=_UNFINISHED).count() >= rules.MOST_UNFINISHED:
+    unfinished = Job.objects.filter(client=rights.client, batch=None, state__in=_UNFINISHED)
+    if unfinished.count() >= rules.MOST_UNFINISHED:
         raise TooManyJobsError("too_many_jobs", "this client has too many unfinished jobs", retry_after_s=60)
 
     ref, now = f"job_{secrets.token_hex(12)}", timezone.now()
@@ -159,8 +160,7 @@ def close_attempt(*, actor: str, ref: str, attempt: int, outcome: Entry, result:
     row = _mine(actor, ref, attempt).select_for_update().first()
     if row is None or not row.intent_open:
         raise LostLeaseError
-    row.intent_open = False
-    _move(row, outcome.outcome)
+    row.end_attempt(outcome.outcome, timezone.now())
     if row.state == Job.State.SUCCEEDED:
         row.result = keyring.seal(result, aad=rules.result_name(ref))
     row.save()
@@ -209,88 +209,18 @@ def cancel(*, actor: str, client: str, ref: str) -> str:
 
 
 @transaction.atomic
-def sweep(*, actor: str) -> tuple[str, ...]:
-    """Find what a dead worker or a lost message left, and say which jobs to ring for."""
-    now = timezone.now()
-    dead = Job.objects.select_for_update(skip_locked=True).filter(state=Job.State.RUNNING, lease_until__lt=now)
-    for row in dead[: rules.MOST_RUNG]:
-        _bury(actor, row)
-    waiting = Job.objects.select_for_update(skip_locked=True).filter(
-        state=Job.State.QUEUED, not_before__lte=now, rung_at__lt=now - rules.RING_AGAIN
-    )
-    refs = tuple(waiting.order_by("id").values_list("ref", flat=True)[: rules.MOST_RUNG])
-    Job.objects.filter(ref__in=refs).update(rung_at=now)
-    Job.objects.filter(finished__lt=now - rules.RESULT_LIFE, result__isnull=False).update(result=None)
-    return refs
-
-
-@transaction.atomic
-def close_unanswered(*, actor: str, since: datetime, until: datetime) -> int:
-    """Give an outcome to interactive requests whose process died with them: unknown. How many there were.
-
-    `until` must lie further back than the longest generation, or a request that still runs would get two outcomes.
-    """
-    with connection.cursor() as cursor:
-        # One at a time: two sweeps that saw the same intent would each answer it.
-        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('close_unanswered'))")
-        if not cursor.fetchone()[0]:
-            return 0
-    found = selectors.unanswered_intents(since=since, until=until, limit=rules.MOST_RUNG)
-    for row in found:
-        intent = {name: getattr(row, name) for name in FIELDS}
-        detail = json.dumps({"closed_by": actor, "intent": [row.shard, row.seq]})
-        audit.write(
-            Entry(
-                **{
-                    **intent,
-                    "at_us": now_us(),
-                    "kind": "outcome",
-                    "action": Action.INFERENCE_ANSWERED.value,
-                    "outcome": "unknown",
-                    "detail": detail,
-                }
-            )
-        )
-    return len(found)
-
-
-def _bury(actor: str, row: Job) -> None:
-    """Close an attempt whose worker is gone. Whether the engine answered is not known, and the record says so."""
-    had_intent, row.intent_open = row.intent_open, False
-    ended = Entry(
-        at_us=now_us(),
-        kind="outcome",
-        action=Action.INFERENCE_ANSWERED.value,
-        actor=actor,
-        outcome="unknown",
-        target=row.task,
-        request_id=f"{row.ref}.{row.attempt}",
-        client=row.client,
-        key_id=row.key_id,
-        purpose=row.purpose,
-        task=row.task,
-        detail=json.dumps({"worker": row.worker}),
-    )
-    _move(row, "unknown")
-    if row.state == Job.State.QUEUED:
-        # The job lost time already: ring in this very sweep.
-        row.not_before = timezone.now() - rules.RING_AGAIN
-        row.rung_at = row.not_before - rules.RING_AGAIN
-    row.save()
-    if had_intent:
-        audit.write(ended)
-
-
-def _move(row: Job, outcome: str) -> None:
-    now = timezone.now()
-    row.failures += outcome != "ok"
-    then = rules.after(outcome, failures=row.failures, cancel_requested=row.cancel_requested)
-    row.state, row.code, row.lease_until, row.worker = then.state, then.code, None, ""
-    if then.state == Job.State.QUEUED:
-        row.not_before = now + then.delay
-        row.rung_at = row.not_before - rules.RING_AGAIN  # the first sweep after that moment rings
-    else:
-        row.finished, row.payload = now, None
+def delete(*, actor: str, client: str, ref: str) -> None:
+    """Forget an ended job and its result; the log keeps that there was one."""
+    row = Job.objects.select_for_update().filter(ref=ref, client=client).first()
+    if row is None:
+        raise JobNotFoundError
+    if row.state in _UNFINISHED:
+        raise JobUnfinishedError("job_unfinished", "that job has not ended; cancel it first")
+    if row.batch_id is not None:
+        # The batch's counts and its output speak of every line.
+        raise JobUnfinishedError("job_of_batch", "that job is a line of a batch; delete the batch's files instead")
+    row.delete()
+    audit.record(actor=actor, action=Action.JOB_DELETED, target=ref, client=client)
 
 
 def _mine(actor: str, ref: str, attempt: int) -> QuerySet[Job]:

@@ -1,52 +1,16 @@
-"""Reads of the queue: one job for the client who owns it, and the state of the line for the console."""
+"""The state of the line for the console, and what in the log was never answered."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db.models import Count, Exists, Min, OuterRef
 from django.utils import timezone
 
 from appliance.audit.models import Record
-from appliance.keyring import services as keyring
-from inference.queue import rules
-from inference.queue.errors import JobNotFoundError
 from inference.queue.models import Job
-
-
-@dataclass(frozen=True)
-class JobView:
-    """One job without its contents."""
-
-    ref: str
-    client: str
-    task: str
-    purpose: str
-    state: str
-    code: str
-    attempt: int
-    worker: str
-    created: datetime
-    started: datetime | None
-    finished: datetime | None
-    cancel_requested: bool
-
-    @property
-    def ended(self) -> bool:
-        return self.state not in {Job.State.QUEUED, Job.State.RUNNING}
-
-
-@dataclass(frozen=True)
-class Answered:
-    """One job for its own client: where it stands in the line, or what came of it."""
-
-    job: JobView
-    position: int | None
-    result: Mapping[str, Any] | None = field(repr=False)
+from inference.queue.selectors.jobs import JobView, view
 
 
 @dataclass(frozen=True)
@@ -69,20 +33,6 @@ class Line:
     finished_last_hour: int
     failed_last_hour: int
     clients: tuple[ClientLine, ...]
-
-
-def of_client(*, client: str, ref: str) -> Answered:
-    """A client's own job with its result; JobNotFoundError for anybody else's."""
-    row = Job.objects.filter(ref=ref, client=client).first()
-    if row is None:
-        raise JobNotFoundError
-    position = None
-    if row.state == Job.State.QUEUED:
-        position = Job.objects.filter(state=Job.State.QUEUED, id__lt=row.pk).count() + 1
-    result = None
-    if row.result is not None:
-        result = json.loads(keyring.open_(bytes(row.result), aad=rules.result_name(ref)))
-    return Answered(job=_view(row), position=position, result=result)
 
 
 def line() -> Line:
@@ -108,12 +58,12 @@ def line() -> Line:
 
 def running() -> tuple[JobView, ...]:
     """What workers hold now, oldest first."""
-    return tuple(_view(row) for row in Job.objects.filter(state=Job.State.RUNNING).order_by("started"))
+    return tuple(view(row) for row in Job.objects.filter(state=Job.State.RUNNING).order_by("started"))
 
 
 def recent(*, limit: int = 50) -> tuple[JobView, ...]:
     """The newest jobs in whatever state."""
-    return tuple(_view(row) for row in Job.objects.order_by("-id")[:limit])
+    return tuple(view(row) for row in Job.objects.order_by("-id")[:limit])
 
 
 def unanswered_intents(*, since: datetime, until: datetime, limit: int) -> list[Record]:
@@ -122,20 +72,3 @@ def unanswered_intents(*, since: datetime, until: datetime, limit: int) -> list[
     answered = Record.objects.filter(kind="outcome", request_id=OuterRef("request_id"))
     intents = Record.objects.filter(kind="intent", request_id__startswith="req_", **window)
     return list(intents.filter(~Exists(answered)).order_by("at_us")[:limit])
-
-
-def _view(row: Job) -> JobView:
-    return JobView(
-        ref=row.ref,
-        client=row.client,
-        task=row.task,
-        purpose=row.purpose,
-        state=row.state,
-        code=row.code,
-        attempt=row.attempt,
-        worker=row.worker,
-        created=row.created,
-        started=row.started,
-        finished=row.finished,
-        cancel_requested=row.cancel_requested,
-    )

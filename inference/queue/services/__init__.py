@@ -1,0 +1,54 @@
+"""Every write of the queue, one file per kind of work."""
+
+from inference.queue.services.batches import AcceptedBatch, cancel_batch, delete_output, end_batches, submit_batch
+from inference.queue.services.files import add_piece, begin_file, delete_file, discard_upload, finish_file
+from inference.queue.services.jobs import (
+    Accepted,
+    Claim,
+    cancel,
+    claim,
+    close_attempt,
+    delete,
+    open_attempt,
+    put_back,
+    refuse,
+    renew,
+    submit,
+)
+from inference.queue.services.slices import Held, Kept, Step, claim_lines, put_back_lines, renew_lines, settle
+from inference.queue.services.sweeps import close_unanswered, forget, sweep, unheard_batches
+
+__all__ = [
+    "Accepted",
+    "AcceptedBatch",
+    "Claim",
+    "Held",
+    "Kept",
+    "Step",
+    "add_piece",
+    "begin_file",
+    "cancel",
+    "cancel_batch",
+    "claim",
+    "claim_lines",
+    "close_attempt",
+    "close_unanswered",
+    "delete",
+    "delete_file",
+    "delete_output",
+    "discard_upload",
+    "end_batches",
+    "finish_file",
+    "forget",
+    "open_attempt",
+    "put_back",
+    "put_back_lines",
+    "refuse",
+    "renew",
+    "renew_lines",
+    "settle",
+    "submit",
+    "submit_batch",
+    "sweep",
+    "unheard_batches",
+]

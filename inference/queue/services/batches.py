@@ -1,0 +1,252 @@
+"""Accept, cancel and end batches. A batch and all its lines are one transaction: there is never half of one.
+
+- Each line is decided and minimized as a request of its own. One that may not be asked is a job that has already
+  failed, with its reason; it never stops the others.
+- The lines are written by COPY, a few thousand at a time, so that no file is ever in memory whole.
+- A batch ends when its last line has: whoever closed that line says so, and the sweep does for a worker that died.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from appliance.audit import services as audit
+from appliance.audit.actions import Action
+from appliance.keyring import services as keyring
+from inference.policy import rules as policy
+from inference.policy.errors import PolicyRefusal
+from inference.queue import copying, rules, selectors
+from inference.queue.errors import BatchError, BatchNotFoundError, IdempotencyConflictError, TooManyJobsError
+from inference.queue.models import Batch, Job
+
+_PER_COPY = 2000
+_YIELD_EVERY = 16
+
+
+@dataclass(frozen=True)
+class AcceptedBatch:
+    """A batch that is on the books. `again`: the same Idempotency-Key had already put it there."""
+
+    ref: str
+    again: bool = False
+
+
+@transaction.atomic
+def submit_batch(
+    *,
+    actor: str,
+    rights: policy.Rights,
+    lines: Iterable[rules.Line | rules.BadLine],
+    input_file: str,
+    endpoint: str = rules.ENDPOINTS[0],
+    metadata: Mapping[str, str] | None = None,
+    request_id: str = "",
+    idempotency_key: str = "",
+) -> AcceptedBatch:
+    """Accept a batch with every line of it, or none. A QueueError when there is no room or nothing to do."""
+    told = json.dumps([input_file, endpoint, dict(metadata or {})], sort_keys=True).encode()
+    key_hash = hashlib.sha256(idempotency_key.encode()).hexdigest() if idempotency_key else None
+    body_hmac = audit.fingerprint(told, use="batch")[1]
+    if key_hash is not None and (earlier := _earlier(rights.client, key_hash, body_hmac)) is not None:
+        return earlier
+    left = rules.MOST_UNFINISHED_LINES - selectors.unfinished_lines(rights.client)
+    if left <= 0:
+        raise TooManyJobsError("too_many_jobs", "this client has too many unfinished lines", retry_after_s=60)
+
+    ref, now = f"batch_{secrets.token_hex(12)}", timezone.now()
+    try:
+        with transaction.atomic():
+            batch = Batch.objects.create(
+                ref=ref,
+                client=rights.client,
+                key_id=rights.key_id,
+                endpoint=endpoint,
+                input_file=input_file,
+                metadata=keyring.seal(json.dumps(metadata).encode(), aad=rules.metadata_name(ref))
+                if metadata
+                else None,
+                total=0,
+                rung_at=now,
+                expires=now + rules.WINDOW,
+                idempotency_hash=key_hash,
+                body_hmac=body_hmac,
+            )
+    except IntegrityError:
+        # Two at once with one key: the constraint decided, and the other one's row is there now.
+        earlier = _earlier(rights.client, key_hash or "", body_hmac)
+        if earlier is None:
+            raise
+        return earlier
+    writer = _Writer(batch, rights)
+    writer.write(lines, most=min(left, rules.MOST_LINES))
+    if not writer.total:
+        raise BatchError("batch_empty", "the file holds no line")
+    batch.total, batch.failed = writer.total, writer.refused
+    if writer.refused == writer.total:
+        batch.state, batch.finished = Batch.State.COMPLETED, now
+    batch.save(update_fields=["total", "failed", "state", "finished"])
+    audit.record(
+        actor=actor,
+        action=Action.BATCH_ACCEPTED,
+        target=ref,
+        request_id=request_id,
+        client=rights.client,
+        detail={"file": input_file, "key": rights.key_id, "lines": writer.total, "refused": writer.refused},
+    )
+    return AcceptedBatch(ref)
+
+
+def _earlier(client: str, key_hash: str, body_hmac: str) -> AcceptedBatch | None:
+    row = Batch.objects.filter(client=client, idempotency_hash=key_hash).first()
+    if row is None:
+        return None
+    if row.body_hmac != body_hmac:
+        raise IdempotencyConflictError
+    return AcceptedBatch(row.ref, again=True)
+
+
+class _Writer:
+    """The rows of one batch's lines."""
+
+    def __init__(self, batch: Batch, rights: policy.Rights) -> None:
+        self._batch = batch
+        self._rights = rights
+        self._sealer = keyring.sealer()
+        self._rows = copying.JobRows(batch)
+        self._seen: set[str] = set()
+        self.total = 0
+        self.refused = 0
+
+    def write(self, lines: Iterable[rules.Line | rules.BadLine], *, most: int) -> None:
+        """All of them, in groups: a line may come from a read of the same connection, and a COPY has it to itself."""
+        waiting = iter(lines)
+        while rows := [self._row(line) for line in islice(waiting, _PER_COPY)]:
+            if self.total > most:
+                raise BatchError("too_many_lines", f"this batch may have no more than {most} lines")
+            with connection.cursor() as cursor, cursor.copy(copying.COPY_IN) as copy:
+                copy.write(copying.stream(rows))
+
+    def _row(self, line: rules.Line | rules.BadLine) -> bytes:
+        self.total += 1
+        if not self.total % _YIELD_EVERY:
+            time.sleep(0)  # this thread's process also answers people: let go of the interpreter
+        if line.custom_id and line.custom_id in self._seen:
+            line = rules.BadLine(
+                line.number, "duplicate_custom_id", "an earlier line has that custom_id", "custom_id", line.custom_id
+            )
+        self._seen.add(line.custom_id)
+        if isinstance(line, rules.Line):
+            try:
+                return self._asked(line)
+            except PolicyRefusal as refusal:
+                line = rules.BadLine(line.number, refusal.code, refusal.message, refusal.param, line.custom_id)
+        return self._refused(line)
+
+    def _asked(self, line: rules.Line) -> bytes:
+        decision = policy.decide(line.ask, self._rights)
+        prompt = policy.prepare(line.ask, decision.task)
+        ref = rules.line_ref(self._batch.ref, line.number)
+        return self._rows.waiting(
+            ref,
+            line.number,
+            task=decision.task.id,
+            purpose=decision.purpose,
+            custom_id=self._sealer.seal(line.custom_id.encode(), aad=rules.custom_id_name(ref)),
+            payload=self._sealer.seal(rules.pack(line.ask, prompt), aad=rules.payload_name(ref)),
+        )
+
+    def _refused(self, line: rules.BadLine) -> bytes:
+        self.refused += 1
+        ref = rules.line_ref(self._batch.ref, line.number)
+        return self._rows.failed(
+            ref,
+            line.number,
+            code=line.code,
+            custom_id=self._sealer.seal(line.custom_id.encode(), aad=rules.custom_id_name(ref)),
+            result=self._sealer.seal(line.error, aad=rules.result_name(ref)),
+        )
+
+
+@transaction.atomic
+def cancel_batch(*, actor: str, client: str, ref: str, request_id: str = "") -> None:
+    """Stop a batch of this client's: what waits at once, what runs within seconds."""
+    row = Batch.objects.select_for_update().filter(ref=ref, client=client).first()
+    if row is None:
+        raise BatchNotFoundError
+    if row.finished is not None:
+        raise BatchError("batch_finished", "that batch has ended")
+    if row.state == Batch.State.CANCELLING:
+        return
+    now = timezone.now()
+    row.state, row.cancelling = Batch.State.CANCELLING, now
+    row.save(update_fields=["state", "cancelling"])
+    _stop(row, "cancelled")
+    audit.record(actor=actor, action=Action.BATCH_CANCELLED, target=ref, request_id=request_id, client=client)
+
+
+@transaction.atomic
+def end_batches(*, actor: str, only: str = "") -> tuple[str, ...]:
+    """End every batch, or the named one, whose last line has ended; stop those whose window is over."""
+    now = timezone.now()
+    open_ = Batch.objects.select_for_update(skip_locked=not only).filter(finished=None)
+    if only:
+        open_ = open_.filter(ref=only)
+    ended = []
+    for row in open_.order_by("id"):
+        if row.state == Batch.State.CANCELLING:
+            _stop(row, "cancelled")  # again: an attempt that ended meanwhile may have gone back into the line
+        elif row.expires < now:
+            _stop(row, "batch_expired")
+        if selectors.has_unfinished(row.pk):
+            continue
+        counts = selectors.counts(row.pk)
+        row.succeeded, row.failed = counts.completed, counts.failed
+        row.state, row.finished = _last_state(row), now
+        row.save(update_fields=["succeeded", "failed", "state", "finished"])
+        audit.record(
+            actor=actor,
+            action=Action.BATCH_FINISHED,
+            target=row.ref,
+            outcome=row.state,
+            client=row.client,
+            detail={"failed": row.failed, "lines": row.total, "succeeded": row.succeeded},
+        )
+        ended.append(row.ref)
+    return tuple(ended)
+
+
+def _last_state(row: Batch) -> str:
+    if row.state == Batch.State.CANCELLING:
+        return Batch.State.CANCELLED
+    stopped = Job.objects.filter(batch=row, code="batch_expired").exists()
+    return Batch.State.EXPIRED if stopped else Batch.State.COMPLETED
+
+
+def _stop(row: Batch, code: str) -> None:
+    """What waits ends now; what runs is told, and its worker looks every few seconds."""
+    jobs = Job.objects.filter(batch=row)
+    jobs.filter(state=Job.State.QUEUED).update(
+        state=Job.State.CANCELLED, code=code, finished=timezone.now(), payload=None, cancel_requested=True
+    )
+    jobs.filter(state=Job.State.RUNNING).update(cancel_requested=True)
+
+
+@transaction.atomic
+def delete_output(*, actor: str, client: str, ref: str, failed: bool, request_id: str = "") -> None:
+    """Forget what a batch answered, or what went wrong; its counts stay."""
+    row = Batch.objects.filter(ref=ref, client=client).exclude(finished=None).first()
+    if row is None:
+        raise BatchNotFoundError
+    ended = ~Q(state=Job.State.SUCCEEDED) if failed else Q(state=Job.State.SUCCEEDED)
+    Job.objects.filter(ended, batch=row).delete()
+    audit.record(actor=actor, action=Action.FILE_DELETED, target=ref, request_id=request_id, client=client)

@@ -1,0 +1,77 @@
+"""Store and delete the files of batches. What is in them is patient text: sealed piece by piece as it arrives.
+
+An upload is rows that nobody sees until `finish`; one that breaks off is deleted by the sweep.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from django.db import transaction
+from django.db.models import Sum
+
+from appliance.audit import services as audit
+from appliance.audit.actions import Action
+from appliance.audit.services import unaudited
+from appliance.keyring import services as keyring
+from inference.policy.rules import Rights
+from inference.queue import rules
+from inference.queue.errors import FileNotStoredError, StorageFullError
+from inference.queue.models import File, FilePiece
+
+
+@unaudited("nothing is stored until the file is finished")
+def begin_file(*, rights: Rights, name: str) -> str:
+    """Open an upload; StorageFullError when the client has stored as much as it may."""
+    stored = File.objects.filter(client=rights.client).aggregate(size=Sum("size"))["size"] or 0
+    if stored > rules.MOST_STORED - rules.LARGEST_FILE:
+        raise StorageFullError("storage_full", "this client has stored too much; delete a file", retry_after_s=600)
+    ref = f"file-{secrets.token_hex(12)}"
+    File.objects.create(ref=ref, client=rights.client, name=keyring.seal(name.encode(), aad=rules.file_name(ref)))
+    return ref
+
+
+@unaudited("nothing is stored until the file is finished")
+def add_piece(*, ref: str, number: int, content: bytes) -> None:
+    """Seal and keep the next bytes. The size counts at once: uploads side by side share one limit."""
+    with transaction.atomic():
+        row = File.objects.select_for_update().filter(ref=ref, ready=False).first()
+        if row is None:
+            raise FileNotStoredError
+        sealed = keyring.seal(content, aad=rules.piece_name(ref, number))
+        FilePiece.objects.create(file=row, number=number, content=sealed)
+        row.size += len(content)
+        row.save(update_fields=["size"])
+
+
+@transaction.atomic
+def finish_file(*, actor: str, rights: Rights, ref: str, lines: int, request_id: str) -> None:
+    """The upload is whole: from now on it is a file."""
+    row = File.objects.select_for_update().filter(ref=ref, client=rights.client, ready=False).first()
+    if row is None:
+        raise FileNotStoredError
+    row.ready, row.lines = True, lines
+    row.save(update_fields=["ready", "lines"])
+    audit.record(
+        actor=actor,
+        action=Action.FILE_STORED,
+        target=ref,
+        request_id=request_id,
+        client=rights.client,
+        detail={"bytes": row.size, "key": rights.key_id, "lines": lines},
+    )
+
+
+@unaudited("an upload that was never finished was never stored")
+def discard_upload(*, ref: str) -> None:
+    File.objects.filter(ref=ref, ready=False).delete()
+
+
+@transaction.atomic
+def delete_file(*, actor: str, client: str, ref: str, request_id: str) -> None:
+    """Forget a file of this client's. A batch that was made of it has its own lines and goes on."""
+    row = File.objects.select_for_update().filter(ref=ref, client=client, ready=True).first()
+    if row is None:
+        raise FileNotStoredError
+    row.delete()
+    audit.record(actor=actor, action=Action.FILE_DELETED, target=ref, request_id=request_id, client=client)
