@@ -18,12 +18,13 @@ from django.conf import settings
 import appliance.celery  # noqa: F401 - this process rings too
 from inference.policy.rules import Rights
 from inference.queue import selectors, services, tasks
+from tests.inference.queue import test_batches as batches
 from tests.inference.queue.test_jobs import pairs, submit
 from tests.simulators import lan as lans
 from tests.simulators.engine import EngineStandIn
 from tests.waiting import until
 
-QUEUES = "jobs,maintenance"
+QUEUES = "jobs,slices,maintenance"
 
 
 @contextmanager
@@ -144,3 +145,41 @@ def test_a_worker_that_is_asked_to_stop_finishes_what_it_has(
         first.wait(30)
     assert states(rights, [ref]) == {"succeeded"}
     assert services.sweep(actor="sweep") == ()
+
+
+def test_a_worker_killed_in_the_middle_of_a_batch_loses_no_line_and_records_no_answer_twice(
+    rights: Rights, engine: EngineStandIn, store: redis.Redis, tmp_path: Path
+) -> None:
+    engine.pause_s = 0.05
+    with beat(tmp_path):
+        ref = batches.submit(rights, batches.lines(60))
+        for done in (10, 30):
+            with worker(tmp_path) as killed:
+                until(lambda most=done: batches.counts(rights, ref)[1] >= most, 60, "some lines are answered")  # type: ignore[misc]  # bound now
+                until(lambda: engine.now, 10, "lines are in the engine")
+                for member in family(killed):
+                    member.kill()
+            assert batches.view(rights, ref).state == "in_progress"
+        with worker(tmp_path):
+            until(lambda: batches.view(rights, ref).state == "completed", 90, "the batch ends")
+    assert batches.counts(rights, ref) == (60, 60, 0)
+    found = batches.records(ref)
+    assert {tuple(kind for kind, _ in pair) for pair in found.values()} == {("intent", "outcome")}
+    ends = [pair[1][1] for pair in found.values()]
+    assert ends.count("ok") == 60
+    assert set(ends) == {"ok", "unknown"}
+    answered = [request_id.partition(".")[0] for request_id, pair in found.items() if pair[1][1] == "ok"]
+    assert len(set(answered)) == 60
+
+
+def test_a_batch_whose_messages_were_lost_with_redis_is_done_all_the_same(
+    rights: Rights, engine: EngineStandIn, store: redis.Redis, tmp_path: Path
+) -> None:
+    ref = batches.submit(rights, batches.lines(300))
+    store.flushall()
+    with beat(tmp_path), worker(tmp_path):
+        until(lambda: batches.counts(rights, ref)[1] >= 20, 60, "some lines are answered")
+        store.flushall()
+        until(lambda: batches.view(rights, ref).state == "completed", 90, "the batch ends")
+    assert batches.counts(rights, ref) == (300, 300, 0)
+    assert len(engine.seen) == 300
