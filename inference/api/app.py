@@ -76,7 +76,8 @@ class Application:
             )
         try:
             if exchange.started:
-                await exchange.event(sse.failure(refusal, exchange.request_id))
+                said = exchange.failure(refusal) if exchange.failure else sse.failure(refusal, exchange.request_id)
+                await exchange.event(said)
                 await exchange.end()
             else:
                 await exchange.refuse(refusal)

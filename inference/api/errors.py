@@ -95,6 +95,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "already_decided": (409, _REQUEST),
     # jobs
     "job_not_found": (404, _REQUEST),
+    "response_not_found": (404, _REQUEST),
     "idempotency_conflict": (409, _REQUEST),
     "job_finished": (409, _REQUEST),
     "job_unfinished": (409, _REQUEST),

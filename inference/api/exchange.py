@@ -50,6 +50,8 @@ class Exchange:
         for name, value in scope["headers"]:
             self._headers.setdefault(name.lower(), []).append(value)
         self.started = False
+        self.failure: Callable[[Refusal], bytes] | None = None
+        """How a stream that is under way says that it broke off; OpenAI's error event when it is not set."""
         self.when_left: Callable[[], None] = lambda: None
         """Told at once when writing finds that nobody reads, before the work is undone."""
 

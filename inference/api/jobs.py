@@ -13,6 +13,7 @@ from inference.api import document, pages, schemas, sse
 from inference.api.desk import Desk
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
+from inference.policy.ask import Ask
 from inference.policy.rules import Rights, check_model
 from inference.queue import selectors, services
 
@@ -21,9 +22,14 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) -> None:
-    """`POST /v1/jobs`: 202 with the job's id. No engine is needed to accept."""
+    """`POST /v1/jobs`: 202 with the job's id."""
+    accepted = await accept(exchange, desk, rights, schemas.job(document.parse(await exchange.body())))
+    await exchange.reply(202, {"id": accepted.ref, "object": "job", "state": accepted.state})
+
+
+async def accept(exchange: Exchange, desk: Desk, rights: Rights, ask: Ask) -> services.Accepted:
+    """Put the work on the books and ring for it. No engine is needed to accept."""
     key = idempotency_key(exchange)
-    ask = schemas.job(document.parse(await exchange.body()))
     with contextlib.suppress(NoModelError):  # accepted work waits for an engine; the model is checked again then
         check_model(ask.model, desk.standing.serving().served_model_name, rights)
     accepted = await desk.rows.call(
@@ -36,7 +42,7 @@ async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str)
     )
     if not accepted.again:
         desk.bell.ring(accepted.ref)
-    await exchange.reply(202, {"id": accepted.ref, "object": "job", "state": accepted.state})
+    return accepted
 
 
 async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:

@@ -20,6 +20,7 @@ from inference.api import (
     files,
     jobs,
     models,
+    responses,
     tasks,
 )
 from inference.api.desk import Desk
@@ -30,6 +31,7 @@ from inference.policy.rules import Rights
 Keyed = Callable[[Exchange, Desk, Rights, str], Awaitable[None]]
 Open = Callable[[Exchange, Desk], Awaitable[None]]
 
+_RESPONSE = r"resp_[0-9a-f]{24}"
 _JOB = r"job_[0-9a-f]{24}"
 _REQUEST = r"[A-Za-z0-9_.-]{1,64}"
 _TASK = r"[a-z_]{1,64}"
@@ -45,6 +47,9 @@ KEYED: list[tuple[str, str, Keyed]] = [
     ("GET", r"/v1/models", models.list_),
     ("GET", r"/v1/models/([A-Za-z0-9._-]{1,128})", models.retrieve),
     ("POST", r"/v1/chat/completions", chat.create),
+    ("POST", r"/v1/responses", responses.create),
+    ("GET", rf"/v1/responses/({_RESPONSE})", responses.retrieve),
+    ("POST", rf"/v1/responses/({_RESPONSE})/cancel", responses.cancel),
     ("POST", r"/v1/completions", completions.create),
     ("POST", r"/v1/embeddings", embeddings.create),
     ("POST", r"/v1/audio/transcriptions", audio.create),

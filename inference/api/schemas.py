@@ -79,7 +79,7 @@ def chat(value: Any, *, within: str = "") -> ChatRequest:
     about = labels(fields)
     stream = fields.flag("stream")
     include_usage = stream_options(fields, stream=stream)
-    offered, choice = _tools(fields)
+    offered, choice = tools(fields)
     wanted = response_format(fields)
     if wanted is not None and choice != envelopes.NONE:
         raise BadRequestError("out_of_range", "tools and response_format do not go together", param="response_format")
@@ -136,8 +136,8 @@ def stream_options(fields: Fields, *, stream: bool) -> bool:
     return include_usage
 
 
-def response_format(fields: Fields, name: str = "response_format") -> Any:
-    """The JSON Schema the answer must have; None for text."""
+def response_format(fields: Fields, name: str = "response_format", *, flat: bool = False) -> Any:
+    """The JSON Schema the answer must have; None for text. `flat`: as the Responses API writes it, one level less."""
     value = fields.take(name)
     if value is None:
         return None
@@ -145,7 +145,7 @@ def response_format(fields: Fields, name: str = "response_format") -> Any:
     kind = given.choice("type", ("text", "json_object", "json_schema"))
     wanted: Any = _ANY_OBJECT if kind == "json_object" else None
     if kind == "json_schema":
-        named = given.object("json_schema")
+        named = given if flat else given.object("json_schema")
         named.token("name", required=True)
         named.prose("description", LONGEST_DESCRIPTION)
         named.flag("strict")
@@ -170,23 +170,24 @@ def _logprobs(fields: Fields) -> int | None:
     return (most or 0) if wanted else None
 
 
-def _tools(fields: Fields) -> tuple[tuple[Tool, ...], str]:
+def tools(fields: Fields, *, flat: bool = False) -> tuple[tuple[Tool, ...], str]:
+    """The functions on offer and how the model may choose. `flat`: as the Responses API writes them, one level less."""
     offered = tuple(
-        _tool(Fields(item, f"{fields.path('tools')}.{number}."))
+        _tool(Fields(item, f"{fields.path('tools')}.{number}."), flat=flat)
         for number, item in enumerate(fields.items("tools", MOST_TOOLS))
     )
     names = [tool.name for tool in offered]
     if len(set(names)) != len(names):
         raise BadRequestError("out_of_range", "two tools have one name", param="tools")
-    choice = _choice(fields)
+    choice = _choice(fields, flat=flat)
     if choice not in {"", envelopes.NONE, envelopes.AUTO, envelopes.REQUIRED, *names} or (choice and not offered):
         raise BadRequestError("out_of_range", "tool_choice names a tool that is offered", param="tool_choice")
     return offered, choice or (envelopes.AUTO if offered else envelopes.NONE)
 
 
-def _tool(given: Fields) -> Tool:
+def _tool(given: Fields, *, flat: bool) -> Tool:
     given.choice("type", ("function",))
-    function = given.object("function")
+    function = given if flat else given.object("function")
     tool = Tool(
         name=function.identifier("name"),
         description=function.prose("description", LONGEST_DESCRIPTION),
@@ -198,7 +199,7 @@ def _tool(given: Fields) -> Tool:
     return tool
 
 
-def _choice(fields: Fields) -> str:
+def _choice(fields: Fields, *, flat: bool) -> str:
     value = fields.take("tool_choice")
     if value is None:
         return ""
@@ -210,7 +211,7 @@ def _choice(fields: Fields) -> str:
         return value
     given = Fields(value, "tool_choice.")
     given.choice("type", ("function",))
-    function = given.object("function")
+    function = given if flat else given.object("function")
     name = function.identifier("name")
     function.end()
     given.end()

@@ -58,6 +58,7 @@ class EngineStandIn:
     tokens: tuple[str, ...] = ("The ", "patient ", "is ", "well.")
     pause_s: float = 0.0
     vector: tuple[float, ...] = (0.5, -0.25, 1.0)
+    finish: str = "stop"
     transcript: str = "The patient is well."
     says: bytes = b"{}"
     seen: list[Seen] = field(default_factory=list)
@@ -157,7 +158,7 @@ class EngineStandIn:
     async def _answer(self, writer: asyncio.StreamWriter) -> None:
         await _send(writer, OK)
         await self._tokens(writer)
-        await _events(writer, self._chunk("", "stop"), self._usage(), "[DONE]")
+        await _events(writer, self._chunk("", self.finish), self._usage(), "[DONE]")
         await _send(writer, b"0\r\n\r\n")
 
     async def _echo(self, writer: asyncio.StreamWriter, *, seen: Seen) -> None:

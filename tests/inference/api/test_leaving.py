@@ -17,6 +17,8 @@ DOORS: dict[str, tuple[str, Any]] = {
     "completion": ("/v1/completions", {"prompt": "Cough", "metadata": CONVERSATION}),
     "streamed completion": ("/v1/completions", {"prompt": "Cough", "metadata": CONVERSATION, "stream": True}),
     "embedding": ("/v1/embeddings", {"input": "Cough", "metadata": {"task": "embedding", "purpose": "TREAT"}}),
+    "response": ("/v1/responses", {"input": "Cough", "metadata": CONVERSATION}),
+    "streamed response": ("/v1/responses", {"input": "Cough", "metadata": CONVERSATION, "stream": True}),
     "task": ("/v1/tasks/progress_note", {"record": {"plan": "rest"}, "purpose": "TREAT"}),
     "transcription": ("/v1/audio/transcriptions", form()),
 }
