@@ -23,6 +23,7 @@ from appliance.audit import services as audit
 from appliance.audit.actions import Action
 from appliance.audit.entry import Entry, Position, now_us
 from appliance.audit.errors import AuditUnavailableError
+from inference.admission.errors import DeadlineExceededError
 from inference.admission.lanes import Lanes
 from inference.admission.standing import Standing
 from inference.engines.engine import PRIORITY, Engine, Finish, Order, Piece, Usage
@@ -51,6 +52,8 @@ class Caller:
     rights: Rights
     request_id: str
     left: str = "interrupted"
+    deadline: float | None = None
+    """Of `time.monotonic`: an answer that is not whole by then is of no use."""
 
 
 @dataclass(frozen=True)
@@ -117,15 +120,23 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
     check_route(decision.task, serving)  # PolicyRefusal
     prompt = rules.prepare(ask, decision.task, control=house.standing.current().control_tokens)  # PolicyRefusal
     check_can(prompt, serving)  # PolicyRefusal
-    with house.lanes.slot(lane=decision.lane, client=caller.rights.client):  # QueueFullError
+    async with house.lanes.slot(  # AdmissionError: full, too late, or the cards are too hot
+        lane=decision.lane,
+        client=caller.rights.client,
+        chars=0 if prompt.audio else len(prompt.content),
+        max_tokens=ask.sampling.max_tokens,
+        deadline=caller.deadline,
+    ) as place:
+        serving = _recheck(ask, decision, prompt, caller, house)  # it may have stood in line
         pair = Pair(house.book, caller, _intent(ask, decision, prompt, caller, serving))
         try:
             receipt = _receipt(await pair.intend(), caller, serving, decision, prompt)  # AuditUnavailableError
             yield Opened(receipt)
             order = _order(ask, decision, prompt, caller, serving, house.salt)
-            async with aclosing(house.engine.generate(order)) as pieces:
+            async with aclosing(place.in_time(house.engine.generate(order))) as pieces:
                 async for piece in pieces:
                     house.standing.check_still(caller.rights)  # PolicyRefusal: revoked while it ran
+                    place.saw(piece)
                     pair.saw(piece)
                     yield piece
             cut = pair.finish is Finish.LENGTH
@@ -135,7 +146,7 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
                 yield piece
             await pair.conclude("ok")  # AuditUnavailableError: not called complete
             yield Done(replace(receipt, checked=pair.checked), pair.finish, pair.usage)
-        except (EngineError, PolicyRefusal) as error:
+        except (EngineError, PolicyRefusal, DeadlineExceededError) as error:
             await pair.conclude(error.code)
             raise
         finally:
@@ -158,6 +169,16 @@ def check_can(prompt: Prompt, serving: Serving) -> None:
     """The model that serves was approved for this kind of work: text, embeddings or transcription."""
     if rules.needs(prompt) not in serving.capabilities:
         raise PolicyRefusal("model_cannot", "the model that is served cannot do that kind of work", param="model")
+
+
+def _recheck(ask: Ask, decision: Decision, prompt: Prompt, caller: Caller, house: House) -> Serving:
+    """What serves now, under the rights of now: between a request's coming and its turn either may have changed."""
+    house.standing.check_still(caller.rights)
+    serving = house.standing.serving()
+    rules.check_model(ask.model, serving.served_model_name, caller.rights)
+    check_route(decision.task, serving)
+    check_can(prompt, serving)
+    return serving
 
 
 class Pair:

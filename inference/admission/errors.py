@@ -17,6 +17,14 @@ class QueueFullError(AdmissionError):
     """The lane, or this client's share of it, is full."""
 
 
+class PressureError(AdmissionError):
+    """The cards cannot bear work of this lane now."""
+
+
+class DeadlineExceededError(AdmissionError):
+    """The caller's deadline has passed, or would before the first token."""
+
+
 class StaleError(AdmissionError):
     """What this process knows of rights and of the served release is too old to decide by. Fail closed."""
 

@@ -1,4 +1,4 @@
-"""What this process knows: all rights, and the release that serves. Fresh, or nobody is let in.
+"""What this process knows: all rights, the release that serves, how the cards are. Fresh, or nobody is let in.
 
 The rows are read by the apps' own selectors, in one thread of its own, never per request: on NOTIFY, and every two
 seconds in case one was lost. Knowledge older than ten seconds is refused (fail closed), counted from before the read
@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import psycopg
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
+from inference.admission import pressure
 from inference.admission.errors import NoModelError, StaleError
+from inference.admission.rules import Pressure
 from inference.clients import selectors as clients
 from inference.clients.assertions import Assertions, Claims
 from inference.policy.errors import PolicyRefusal
@@ -38,12 +41,13 @@ _CHANNELS = (clients.CHANGED, "isoward_serving")
 
 @dataclass(frozen=True)
 class Facts:
-    """One reading: every right, and what serves."""
+    """One reading: every right, what serves, and what the cards can bear."""
 
     clients: clients.Snapshot
     serving: releases.Serving | None
     control_tokens: frozenset[str] = frozenset()
     """What the serving model's tokenizer reads as more than text."""
+    pressure: Pressure = Pressure.CLEAR
 
 
 def conninfo() -> str:
@@ -86,6 +90,10 @@ class Standing:
     def vouched(self, token: str, *, client: str) -> Claims:
         """What an end-user assertion says, or BadAssertionError."""
         return self._assertions.read(token, self.current().clients.issuers, client=client, now=datetime.now(UTC))
+
+    def pressure(self) -> Pressure:
+        """What the cards can bear, as last read; whether that is too old is `current`'s to say."""
+        return self._facts.pressure if self._facts else Pressure.BLIND
 
     def check_still(self, rights: Rights) -> None:
         """PolicyRefusal when any of these rights was withdrawn since the request began: the key's, its client's, or
@@ -148,7 +156,12 @@ def _read() -> Facts:
         serving = releases.serving()
         # Without them nothing could be refused for holding one: not to know them is not to know what serves.
         tokens = releases.control_tokens(serving.release_digest) if serving else frozenset()
-        return Facts(clients=clients.snapshot(), serving=serving, control_tokens=tokens)
+        return Facts(
+            clients=clients.snapshot(),
+            serving=serving,
+            control_tokens=tokens,
+            pressure=pressure.read(expected=settings.SITE.expected_gpus),
+        )
     except DatabaseError:
         connection.close()
         raise

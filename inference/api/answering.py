@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from inference.api import deadline
 from inference.api.desk import Desk
 from inference.api.exchange import CallerLeftError, Exchange
 from inference.engines.engine import Piece
@@ -33,7 +34,7 @@ class Whole:
 
 def caller_of(exchange: Exchange, rights: Rights) -> Caller:
     """Whom the answer is for. Asked before the body is read: what the headers say of the waiting counts from there."""
-    return Caller(rights=rights, request_id=exchange.request_id)
+    return Caller(rights=rights, request_id=exchange.request_id, deadline=deadline.of(exchange))
 
 
 async def whole(ask: Ask, *, caller: Caller, desk: Desk) -> Whole:

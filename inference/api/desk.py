@@ -46,7 +46,7 @@ class Desk:
         refusals.start()
         house = House(
             standing=standing,
-            lanes=Lanes(rules.Limits.share(engine_slots=site.engine.max_num_seqs, processes=site.api.workers)),
+            lanes=_lanes(site, standing),
             book=channel,
             engine=Vllm(socket_of=site.engine_socket, api_key=site.secret("engine-api-key").decode("ascii")),
             salt=salt(site.secret("audit-hmac")),
@@ -71,3 +71,11 @@ class Desk:
         self.bell.close()
         self.rows.close()
         self.bulk.close()
+
+
+def _lanes(site: Site, standing: Standing) -> Lanes:
+    """The share of the engine that is this process's."""
+    limits = rules.Limits.share(
+        engine_slots=site.engine.max_num_seqs, context=site.engine.max_model_len, processes=site.api.workers
+    )
+    return Lanes(limits, pressure=standing.pressure)

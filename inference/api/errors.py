@@ -43,6 +43,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "out_of_range": (400, _REQUEST),
     "record_required": (400, _REQUEST),
     "invalid_idempotency_key": (400, _REQUEST),
+    "invalid_deadline": (400, _REQUEST),
     # rights
     "invalid_api_key": (401, "authentication_error"),
     "end_user_required": (401, "authentication_error"),
@@ -78,6 +79,8 @@ TABLE: dict[str, tuple[int, str]] = {
     # room
     "client_queue_full": (429, "rate_limit_error"),
     "queue_full": (429, "rate_limit_error"),
+    "deadline_exceeded": (503, _SERVER),
+    "gpu_pressure": (503, _SERVER),
     # the box
     "audit_unavailable": (503, _SERVER),
     "database_unavailable": (503, _SERVER),

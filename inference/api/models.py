@@ -42,6 +42,8 @@ async def status(exchange: Exchange, desk: Desk) -> None:
     body: dict[str, Any] = {"status": "degraded" if reasons else "ok", "reasons": reasons, "model": None}
     if serving is not None:
         body["model"] = {"id": serving.served_model_name, "release_digest": serving.release_digest}
+    # Of this process; a box with several API workers answers with one of them.
+    body["lanes"] = desk.house.lanes.gauges().as_json()
     await exchange.reply(503 if reasons else 200, body)
 
 

@@ -124,8 +124,10 @@ class Bench:
         width = rules.width(site.engine.max_num_seqs)
         house = House(
             standing=Standing(conninfo()),
-            # Half of the places are for jobs, and one client may have them all: `width` decides here.
-            lanes=Lanes(Limits(total=2 * width)),
+            # Enough for every line this worker keeps in the engine; how many that is, `width` decides.
+            lanes=Lanes(
+                Limits.of_queue(engine_slots=site.engine.max_num_seqs, context=site.engine.max_model_len, processes=1)
+            ),
             book=Unopened(),
             engine=Vllm(socket_of=site.engine_socket, api_key=site.secret("engine-api-key").decode("ascii")),
             salt=salt(site.secret("audit-hmac")),

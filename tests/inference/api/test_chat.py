@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from typing import Any
@@ -155,29 +154,6 @@ def test_a_client_that_leaves_stops_the_engine_and_is_on_record_with_the_tokens_
     )
     assert outcome["kind"] == "outcome"
     assert outcome["output_tokens"] < 200
-
-
-def test_a_full_house_refuses_with_a_time_to_come_back(lan: Lan) -> None:
-    lan.engine.behave = "hang"
-    wires = []
-    try:
-        for _ in range(6):  # one client may hold half of the twelve places
-            wire = http.client.HTTPConnection("127.0.0.1", lan.port, timeout=10)
-            wire.request(
-                "POST",
-                "/v1/chat/completions",
-                json.dumps(lans.chat_body()),
-                {"Authorization": f"Bearer {lan.key}", "Content-Type": "application/json"},
-            )
-            wires.append(wire)
-        until(lambda: lan.engine.now == 6, 5, "six requests are in the engine")
-        refused = lan.chat()
-        assert (refused.status, refused.code) == (429, "client_queue_full")
-        assert int(refused.headers["retry-after"]) >= 1
-    finally:
-        for wire in wires:
-            wire.close()
-    until(lambda: lan.engine.now == 0, 5, "all were hung up on")
 
 
 def test_no_released_model_is_a_503_and_nothing_is_asked(lan: Lan) -> None:
