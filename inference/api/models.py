@@ -53,6 +53,7 @@ def _model(serving: Serving) -> dict[str, Any]:
         "object": "model",
         "created": int(serving.since.timestamp()),
         "owned_by": "isoward",
+        "capabilities": sorted(serving.capabilities),
         "release_digest": serving.release_digest,
         "change_id": serving.change_id,
     }

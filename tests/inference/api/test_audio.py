@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
 
+from inference.api import audio
 from inference.api.audio import LARGEST_RECORDING, media_type
+from inference.api.errors import BadRequestError
+from inference.api.exchange import Exchange
 from inference.api.forms import Form
 from tests.simulators import lan as lans
 from tests.simulators.lan import MODEL, Lan
@@ -157,6 +160,29 @@ def test_a_broken_engine_is_an_error_and_says_nothing(lan: Lan) -> None:
     reply = send(lan, form())
     assert (reply.status, reply.code) == (502, "engine_failed")
     assert b"INTERNAL" not in reply.body
+
+
+async def test_the_recording_is_overwritten_however_the_exchange_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Form] = []
+
+    class Kept(Form):
+        def __init__(self, file_field: str) -> None:
+            super().__init__(file_field)
+            made.append(self)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": form(b"no recording, but somebody's words")}
+
+    scope = {
+        "method": "POST",
+        "path": "/v1/audio/transcriptions",
+        "headers": [(b"content-type", f"multipart/form-data; boundary={EDGE}".encode())],
+    }
+    monkeypatch.setattr(audio, "Form", Kept)
+    nobody = cast("Any", None)  # it is refused before the desk or the rights are asked
+    with pytest.raises(BadRequestError, match="audio_unsupported"):
+        await audio.create(Exchange(scope, receive, nobody), nobody, nobody, "")
+    assert made[0].file == bytes(34)
 
 
 def test_a_wiped_form_holds_nothing_even_while_somebody_looks() -> None:

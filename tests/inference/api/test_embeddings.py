@@ -85,6 +85,7 @@ def test_a_model_that_was_approved_for_text_is_not_asked_to_embed(lan: Lan) -> N
         reply = ask(lan)
         assert (reply.status, reply.code) == (400, "model_cannot")
         assert len(lan.engine.seen) == before
+        assert lan.ask("GET", "/v1/models/default").json["capabilities"] == ["chat", "completions"]
         assert lan.chat().status == 200
 
 
