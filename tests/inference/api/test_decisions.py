@@ -98,7 +98,7 @@ def test_what_came_to_no_answer_is_no_draft(lan: Lan) -> None:
         ({"decision": None}, "missing_field"),
         ({"decision": "maybe"}, "out_of_range"),
         ({"minutes_saved": -1}, "out_of_range"),
-        ({"minutes_saved": "7"}, "wrong_type"),
+        ({"minutes_saved": "7"}, "out_of_range"),
         ({"edit_distance": 1e9}, "out_of_range"),
         ({"text": "the edited note"}, "unknown_field"),
         ({"user": "Dr. Lee, 4711"}, "out_of_range"),
