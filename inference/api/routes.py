@@ -23,6 +23,7 @@ from inference.api import (
     responses,
     tasks,
 )
+from inference.api import audio, chat, completions, decisions, embeddings, explain, jobs, models, openapi, tasks
 from inference.api.desk import Desk
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
@@ -38,6 +39,7 @@ _TASK = r"[a-z_]{1,64}"
 
 # Anybody on the LAN
 OPEN: dict[tuple[str, str], Open] = {
+    ("GET", "/openapi.json"): openapi.serve,
     ("GET", "/v1/status"): models.status,
     ("HEAD", "/v1/status"): models.status,
 }

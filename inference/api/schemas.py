@@ -20,6 +20,7 @@ MOST_TOKENS = 32_768
 MOST_LOGPROBS = 5
 MOST_TOP_K = 1_000
 MOST_TOOLS = 128
+MOST_STOPS = 16
 LONGEST_DESCRIPTION = 2_000
 _SEED = 2**63
 _ANY_OBJECT = {"type": "object"}
@@ -234,6 +235,6 @@ def _stop(fields: Fields) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise BadRequestError("wrong_type", "stop must be a text or a list of texts", param="stop")
-    if len(texts) > 16 or not all(0 < len(text.encode()) <= 256 for text in texts):
-        raise BadRequestError("out_of_range", "stop holds at most 16 texts of 1 to 256 bytes", param="stop")
+    if len(texts) > MOST_STOPS or not all(0 < len(text.encode()) <= 256 for text in texts):
+        raise BadRequestError("out_of_range", f"stop holds at most {MOST_STOPS} texts of 1 to 256 bytes", param="stop")
     return tuple(texts)

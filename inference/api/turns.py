@@ -19,7 +19,8 @@ MOST_TURNS = 256
 MOST_CALLS = 128
 LONGEST_TURN = 400_000
 _NOTHING = ("refusal", "audio", "function_call", "annotations")
-_ROLES = ("system", "developer", "user", "assistant", "tool")
+ROLES = ("system", "developer", "user", "assistant", "tool")
+PARTS = ("text", "input_text", "output_text")
 
 
 def record(messages: Any, param: str) -> Mapping[str, Any]:
@@ -55,7 +56,7 @@ def conversation(messages: Any, param: str) -> tuple[Turn, ...]:
 
 
 def _turn(message: Fields, called: dict[str, str]) -> Turn:
-    role = message.choice("role", _ROLES)
+    role = message.choice("role", ROLES)
     if not role:
         raise BadRequestError("missing_field", f"{message.path('role')} is required", param=message.path("role"))
     text = _content(message)
@@ -90,7 +91,7 @@ def _parts(value: Any, message: Fields) -> list[str]:
     texts = []
     for number, item in enumerate(value):
         part = Fields(item, f"{message.path('content')}.{number}.")
-        part.choice("type", ("text", "input_text", "output_text"))
+        part.choice("type", PARTS)
         texts.append(part.prose("text", LONGEST_TURN, required=True))
         part.end()
     return texts

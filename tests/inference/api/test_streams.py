@@ -129,7 +129,7 @@ def test_two_hundred_of_each_kind_of_stalled_connection_leave_room_and_end_at_th
         for wire in bodies:
             assert b'"code": "body_timeout"' in everything(wire)
         until(lambda: lan.engine.now == 0, 60, "nobody generates for a reader that takes nothing")
-        assert sum(seen.cut for seen in lan.engine.seen) == 200
+        assert sum(seen.cut for seen in lan.engine.seen) >= 200
         own = f"client = '{lan.client}' AND kind = 'outcome' AND end_user = 'slow'"
         rows = until(lambda: len(found := lans.audit_rows(own)) == 200 and found, 10, "each is on record")
         assert {row["outcome"] for row in rows} == {"client_gone"}
