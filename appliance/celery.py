@@ -18,9 +18,13 @@ app.autodiscover_tasks(
     ["inference.clients", "inference.queue", "inference.releases", "inference.telemetry", "appliance.changes"]
 )
 
+# The door's own work for a worker: what a batch's lines may hold is decided there.
+app.autodiscover_tasks(["inference.api"], related_name="expanding")
+
 # name, task, every how many seconds
 SCHEDULE = [
     ("sweep jobs", "inference.queue.tasks.sweep", 3.0),
+    ("sweep unread batches", "inference.api.expanding.sweep", 3.0),
     ("forget what is old", "inference.queue.tasks.forget", 60.0),
     ("close unanswered intents", "inference.queue.tasks.close_unanswered", 300.0),
     ("watch refused attempts", "inference.clients.tasks.watch_attempts", 15.0),

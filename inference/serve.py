@@ -119,7 +119,7 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
     decision = rules.decide(ask, caller.rights)  # PolicyRefusal
     check_route(decision.task, serving)  # PolicyRefusal
     prompt = rules.prepare(ask, decision.task, control=house.standing.current().control_tokens)  # PolicyRefusal
-    pass
+    check_can(prompt, serving)  # PolicyRefusal
     async with house.lanes.slot(  # AdmissionError: full, too late, or the cards are too hot
         lane=decision.lane,
         client=caller.rights.client,
@@ -177,7 +177,7 @@ def _recheck(ask: Ask, decision: Decision, prompt: Prompt, caller: Caller, house
     serving = house.standing.serving()
     rules.check_model(ask.model, serving.served_model_name, caller.rights)
     check_route(decision.task, serving)
-    pass
+    check_can(prompt, serving)
     return serving
 
 

@@ -16,6 +16,7 @@ class Action(StrEnum):
     AUDIT_VERIFIED = "audit.verified"
     BATCH_ACCEPTED = "batch.accepted"
     BATCH_CANCELLED = "batch.cancelled"
+    BATCH_EXPANDED = "batch.expanded"
     BATCH_FINISHED = "batch.finished"
     CHANGE_APPROVED = "change.approved"
     CHANGE_EXECUTED = "change.executed"

@@ -1,26 +1,20 @@
 """`/v1/batches`, as OpenAI defines them: made of a stored file, looked at, cancelled.
 
-The answer to a POST comes after the batch and every line of it are committed. A line that may not be asked is not a
-refusal of the batch: it is in the error file, with its reason.
+The answer to a POST comes after the batch is committed; a worker reads its lines then (`expanding`). A line that may
+not be asked is not a refusal of the batch: it is in the error file, with its reason.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from inference.admission.errors import NoModelError
-from inference.api import document, files, pages, schemas
+from inference.api import document, files, lines, pages
 from inference.api.desk import Desk
-from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
 from inference.api.fields import Fields
 from inference.api.jobs import idempotency_key
-from inference.policy.ask import Ask
-from inference.policy.errors import PolicyRefusal
-from inference.policy.rules import Rights, check_model
+from inference.policy.rules import Rights
 from inference.queue import rules, selectors, services
 
 BATCH = r"batch_[0-9a-f]{24}"
@@ -28,6 +22,10 @@ WINDOW = "24h"
 _MOST_PAIRS = 16
 _LONGEST_KEY = 64
 _LONGEST_VALUE = 512
+_EMPTY = {
+    "object": "list",
+    "data": [{"code": "batch_empty", "message": "the file holds no line", "param": None, "line": None}],
+}
 
 
 async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) -> None:
@@ -35,18 +33,14 @@ async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str)
     key = idempotency_key(exchange)
     fields = Fields(document.parse(await exchange.body()), "")
     source = fields.text("input_file_id", required=True)
-    endpoint = _one_of(fields, "endpoint", rules.ENDPOINTS)
-    _one_of(fields, "completion_window", (WINDOW,))
+    endpoint = lines.one_of(fields, "endpoint", rules.ENDPOINTS)
+    lines.one_of(fields, "completion_window", (WINDOW,))
     metadata = _metadata(fields)
     fields.end()
-    served = ""
-    with contextlib.suppress(NoModelError):  # accepted work waits for an engine; the model is checked again then
-        served = desk.standing.serving().served_model_name
-    accepted = await desk.bulk.call(
-        services.submit_batch,
+    accepted = await desk.rows.call(
+        services.accept_batch,
         actor=rights.client,
         rights=rights,
-        lines=_lines(rights, source, endpoint, served),
         input_file=source,
         endpoint=endpoint,
         metadata=metadata,
@@ -79,44 +73,6 @@ async def cancel(exchange: Exchange, desk: Desk, rights: Rights, argument: str) 
     await _show(exchange, desk, rights, argument)
 
 
-def _lines(rights: Rights, source: str, endpoint: str, served: str) -> Iterator[rules.Line | rules.BadLine]:
-    for number, raw in selectors.file_lines(client=rights.client, ref=source):
-        yield _line(number, raw, rights=rights, endpoint=endpoint, served=served)
-
-
-def _line(number: int, raw: bytes | None, *, rights: Rights, endpoint: str, served: str) -> rules.Line | rules.BadLine:
-    """One line, held against the same allow-list as a request of its own."""
-    custom_id = ""
-    if raw is None:
-        return rules.BadLine(number, "line_too_long", f"a line has at most {rules.LONGEST_LINE} bytes")
-    try:
-        fields = Fields(document.parse(raw), "")
-        custom_id = fields.text("custom_id", required=True)
-        _one_of(fields, "method", ("POST",))
-        _one_of(fields, "url", (endpoint,))
-        ask = _ask(fields)
-        fields.end()
-        if served:
-            check_model(ask.model, served, rights)
-    except (BadRequestError, PolicyRefusal) as refusal:
-        return rules.BadLine(number, refusal.code, refusal.message, refusal.param, custom_id)
-    return rules.Line(number, custom_id, ask)
-
-
-def _ask(fields: Fields) -> Ask:
-    request = schemas.chat(fields.take("body"), within="body.")
-    if request.stream:
-        raise BadRequestError("out_of_range", "a line of a batch is not streamed", param="body.stream")
-    return request.ask
-
-
-def _one_of(fields: Fields, name: str, choices: tuple[str, ...]) -> str:
-    found = fields.choice(name, choices)
-    if not found:
-        raise BadRequestError("missing_field", f"{name} is required: {', '.join(choices)}", param=name)
-    return found
-
-
 def _metadata(fields: Fields) -> dict[str, str] | None:
     """OpenAI's sixteen pairs; ours are only kept and given back."""
     given = fields.take("metadata")
@@ -135,12 +91,12 @@ async def _show(exchange: Exchange, desk: Desk, rights: Rights, ref: str) -> Non
 
 def _view(found: selectors.BatchView) -> dict[str, Any]:
     counts = found.counts
-    ended = {"completed": None, "cancelled": None, "expired": None, found.state: _at(found.finished)}
+    ended = {"completed": None, "cancelled": None, "expired": None, "failed": None, found.state: _at(found.finished)}
     return {
         "id": found.ref,
         "object": "batch",
         "endpoint": found.endpoint,
-        "errors": None,
+        "errors": _EMPTY if found.state == "failed" else None,
         "input_file_id": found.input_file,
         "completion_window": WINDOW,
         "status": found.state,
@@ -148,11 +104,11 @@ def _view(found: selectors.BatchView) -> dict[str, Any]:
         "output_file_id": files.output_id(found.ref, "output") if counts.completed else None,
         "error_file_id": files.output_id(found.ref, "errors") if counts.failed else None,
         "created_at": _at(found.created),
-        "in_progress_at": _at(found.created),
+        "in_progress_at": _at(found.started),
         "expires_at": _at(found.expires),
         "finalizing_at": _at(found.finished),
         "completed_at": ended["completed"],
-        "failed_at": None,
+        "failed_at": ended["failed"],
         "expired_at": ended["expired"],
         "cancelling_at": _at(found.cancelling),
         "cancelled_at": ended["cancelled"],

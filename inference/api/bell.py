@@ -12,6 +12,7 @@ import threading
 from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
 
+from inference.api import expanding
 from inference.queue import tasks
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Bell:
         self._put(ref, whole=False)
 
     def ring_batch(self, ref: str) -> None:
-        """For a batch, at its beginning. Returns at once, always."""
+        """For a batch, to be read. Returns at once, always."""
         self._put(ref, whole=True)
 
     def _put(self, ref: str, *, whole: bool) -> None:
@@ -53,7 +54,7 @@ class Bell:
             ref, whole = rung
             try:
                 if whole:
-                    tasks.ring_slice(ref, 0)
+                    expanding.ring(ref)
                 else:
                     tasks.ring(ref)
             except (KombuError, CeleryError, OSError) as error:

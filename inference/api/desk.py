@@ -17,8 +17,6 @@ from inference.queue.channel import Rows
 from inference.serve import House, salt
 from provisioning.site_config import Site
 
-_LONGEST_BULK_S = 120.0
-
 
 @dataclass(frozen=True)
 class Desk:
@@ -30,8 +28,6 @@ class Desk:
     refusals: Refusals
     bell: Bell
     rows: Rows
-    bulk: Rows
-    """For what may take minutes, one at a time: the others must not wait behind it."""
     allowed_hosts: frozenset[str]
 
     @classmethod
@@ -58,7 +54,6 @@ class Desk:
             refusals=refusals,
             bell=Bell(),
             rows=Rows(threads=4),
-            bulk=Rows(threads=1, longest_s=_LONGEST_BULK_S),
             allowed_hosts=frozenset(host.lower() for host in site.api.allowed_hosts),
         )
 
@@ -70,7 +65,6 @@ class Desk:
         await self.house.engine.close()
         self.bell.close()
         self.rows.close()
-        self.bulk.close()
 
 
 def _lanes(site: Site, standing: Standing) -> Lanes:

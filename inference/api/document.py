@@ -23,9 +23,8 @@ LONGEST_NUMBER = 32
 
 # Possessive throughout, and matching even an unterminated string to its end: one pass, whatever the bytes are.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-_STRUCTURE = re.compile(rb"[\[\]{},]")
+_BRACKET = re.compile(rb"[\[\]{}]")
 _OPEN = frozenset(b"[{")
-_CLOSE = frozenset(b"]}")
 
 
 def parse(body: bytes) -> Any:
@@ -59,15 +58,20 @@ def _text(body: bytes) -> str:
 
 
 def _scan(body: bytes) -> None:
-    depth = values = 0
-    for mark in _STRUCTURE.finditer(_STRING.sub(b"", body)):
-        byte = mark[0][0]
-        values += byte not in _CLOSE
-        depth += (byte in _OPEN) - (byte in _CLOSE)
+    bare = _STRING.sub(b"", body)
+    opened = bare.count(b"[") + bare.count(b"{")
+    if opened > DEEPEST:  # with fewer it cannot be deeper, and most bodies are spared the walk
+        _check_depth(bare)
+    if opened + bare.count(b",") > MOST_VALUES:
+        raise BadRequestError("too_many_values", f"the body holds no more than {MOST_VALUES} values")
+
+
+def _check_depth(bare: bytes) -> None:
+    depth = 0
+    for mark in _BRACKET.finditer(bare):
+        depth += 1 if mark[0][0] in _OPEN else -1
         if depth > DEEPEST:
             raise BadRequestError("too_deep", f"nesting goes no deeper than {DEEPEST}")
-        if values > MOST_VALUES:
-            raise BadRequestError("too_many_values", f"the body holds no more than {MOST_VALUES} values")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -106,10 +106,10 @@ TABLE: dict[str, tuple[int, str]] = {
     "too_many_jobs": (429, "rate_limit_error"),
     # files and batches
     "file_not_found": (404, _REQUEST),
+    "file_in_use": (409, _REQUEST),
     "storage_full": (429, "rate_limit_error"),
     "too_many_lines": (400, _REQUEST),
     "batch_not_found": (404, _REQUEST),
-    "batch_empty": (400, _REQUEST),
     "batch_finished": (409, _REQUEST),
     # one line of a batch
     "line_too_long": (400, _REQUEST),

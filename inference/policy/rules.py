@@ -25,6 +25,8 @@ from inference.policy.errors import PolicyRefusal
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _MOST_NAMES = 32
 _MARKS = r"<\|[^|<>\s]{1,64}\|>|</?s>|<(?:pad|unk|bos|eos)>|\[/?INST\]|<</?SYS>>"
+# One encoder for all: json.dumps makes a new one at each call that is not its default.
+_plain = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True)
@@ -217,10 +219,12 @@ def dropped_names(record: Mapping[str, Any], task: Task) -> tuple[str, ...]:
 
 def render(value: Any) -> str:
     """JSON as `json.dumps(value, ensure_ascii=False)` writes it, but for numbers: those as the client wrote them."""
+    if isinstance(value, str):
+        return _plain(value)
     if isinstance(value, Decimal):
         return value.text
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(k, ensure_ascii=False)}: {render(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, dict | Mapping):
+        return "{" + ", ".join([f"{_plain(k)}: {render(v)}" for k, v in value.items()]) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(render(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+        return "[" + ", ".join([render(item) for item in value]) + "]"
+    return _plain(value)

@@ -32,15 +32,14 @@ class DatabaseUnavailableError(QueueError):
 class Rows:
     """A few threads, each with a connection of its own."""
 
-    def __init__(self, threads: int, *, longest_s: float = _LONGEST_S) -> None:
-        self._longest_s = longest_s
+    def __init__(self, threads: int) -> None:
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="rows")
 
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run one service or selector; DatabaseUnavailableError when the database is not there."""
         running = asyncio.get_running_loop().run_in_executor(self._threads, lambda: _healthy(function, *args, **kwargs))
         try:
-            async with asyncio.timeout(self._longest_s):
+            async with asyncio.timeout(_LONGEST_S):
                 return await asyncio.shield(running)
         except TimeoutError:
             running.add_done_callback(_looked_at)

@@ -46,6 +46,10 @@ class FileNotStoredError(QueueError):
         super().__init__("file_not_found", "there is no file by that id")
 
 
+class FileInUseError(QueueError):
+    """A batch has been accepted and not yet made of it."""
+
+
 class StorageFullError(QueueError):
     """The client has stored as much as it may."""
 
@@ -58,7 +62,7 @@ class BatchNotFoundError(QueueError):
 
 
 class BatchError(QueueError):
-    """The batch cannot be made of that file, or has ended and cannot be cancelled."""
+    """The batch has ended and cannot be cancelled."""
 
 
 class LostLeaseError(Exception):

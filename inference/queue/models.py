@@ -46,11 +46,16 @@ class FilePiece(models.Model):
 
 
 class Batch(models.Model):
-    """Many requests handed in together. How far it is stands in its jobs; the counts are kept once it has ended."""
+    """Many requests handed in together. How far it is stands in its jobs; the counts are kept once it has ended.
+
+    While it is VALIDATING it has no jobs yet: its lines are still in the file it names, which is kept for that.
+    """
 
     class State(models.TextChoices):
-        """OpenAI's words. IN_PROGRESS and CANCELLING may still change."""
+        """OpenAI's words. VALIDATING, IN_PROGRESS and CANCELLING may still change."""
 
+        VALIDATING = "validating"
+        FAILED = "failed"
         IN_PROGRESS = "in_progress"
         CANCELLING = "cancelling"
         COMPLETED = "completed"
@@ -64,7 +69,9 @@ class Batch(models.Model):
     # A name and no foreign key: the file may be deleted first.
     input_file = models.CharField(max_length=32)
     metadata = models.BinaryField(null=True)
-    state = models.CharField(max_length=16, choices=State.choices, default=State.IN_PROGRESS)
+    # What whoever handed it in might ask at that moment: each line is decided by these, and by the key's own again later.
+    rights = models.BinaryField()
+    state = models.CharField(max_length=16, choices=State.choices, default=State.VALIDATING)
     total = models.PositiveIntegerField()
     succeeded = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
@@ -74,6 +81,7 @@ class Batch(models.Model):
 
     created = models.DateTimeField(auto_now_add=True)
     expires = models.DateTimeField()
+    started = models.DateTimeField(null=True, blank=True)
     cancelling = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
 
@@ -81,12 +89,14 @@ class Batch(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="queue_batch_state",
-                condition=Q(state__in=["in_progress", "cancelling", "completed", "cancelled", "expired"]),
+                condition=Q(
+                    state__in=["validating", "failed", "in_progress", "cancelling", "completed", "cancelled", "expired"]
+                ),
             ),
             models.CheckConstraint(
                 name="queue_batch_finished_is_the_end",
-                condition=(Q(state__in=["in_progress", "cancelling"]) & Q(finished__isnull=True))
-                | (~Q(state__in=["in_progress", "cancelling"]) & Q(finished__isnull=False)),
+                condition=(Q(state__in=["validating", "in_progress", "cancelling"]) & Q(finished__isnull=True))
+                | (~Q(state__in=["validating", "in_progress", "cancelling"]) & Q(finished__isnull=False)),
             ),
             models.UniqueConstraint(name="queue_batch_once_per_key", fields=["client", "idempotency_hash"]),
         ]

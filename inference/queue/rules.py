@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from inference.policy.ask import Ask, Decimal, Prompt, Sampling, Tool, Turn
-from inference.policy.rules import render
+from inference.policy.catalog import Feature, Lane
+from inference.policy.rules import Rights
 
 LEASE = timedelta(seconds=15)
 RENEW_S = 4.0
@@ -103,6 +104,10 @@ def metadata_name(ref: str) -> bytes:
     return f"batch:{ref}:metadata".encode()
 
 
+def rights_name(ref: str) -> bytes:
+    return f"batch:{ref}:rights".encode()
+
+
 def line_ref(batch: str, line: int) -> str:
     """A line's own job id: it needs no randomness of its own, and rows that are written together lie together."""
     return f"job_{batch.removeprefix('batch_')[:16]}{line:08x}"
@@ -147,15 +152,17 @@ def pack(ask: Ask, prompt: Prompt) -> bytes:
         "patient_id": ask.patient_id,
         "end_user": ask.end_user,
         "dropped": list(prompt.dropped),
-        "sampling": asdict(ask.sampling),
-        "turns": [asdict(turn) for turn in ask.turns],
+        "sampling": vars(ask.sampling),  # not asdict: it copies deeply, and batches come in tens of thousands
+        "turns": [vars(turn) for turn in ask.turns],
         "prompt": ask.prompt,
         "inputs": list(ask.inputs),
         "schema": ask.schema,
-        "tools": [asdict(tool) for tool in ask.tools],
+        "tools": [vars(tool) for tool in ask.tools],
         "tool_choice": ask.tool_choice,
     }
-    return f'{{"ask": {json.dumps(head, sort_keys=True)}, "record": {render(prompt.kept)}}}'.encode()
+    # The model sees the record as its last turn, rendered already.
+    record = "null" if prompt.kept is None else prompt.turns[-1].content
+    return f'{{"ask": {json.dumps(head)}, "record": {record}}}'.encode()
 
 
 def unpack(payload: bytes) -> Ask:
@@ -175,3 +182,18 @@ def unpack(payload: bytes) -> Ask:
         tools=tuple(Tool(**tool) for tool in head.pop("tools")),
         **head,
     )
+
+
+def pack_rights(rights: Rights) -> bytes:
+    """Rights as they were, for work that is decided later."""
+    return json.dumps({name: sorted(v) if isinstance(v, frozenset) else v for name, v in vars(rights).items()}).encode()
+
+
+def unpack_rights(packed: bytes) -> Rights:
+    found = json.loads(packed)
+    sets = {
+        name: None if found[name] is None else frozenset(found[name])
+        for name in ("models", "tasks", "purposes", "tools")
+    }
+    features = frozenset(map(Feature, found["features"]))
+    return Rights(**{**found, **sets, "features": features, "lane": Lane(found["lane"])})

@@ -54,6 +54,7 @@ class BatchView:
     counts: Counts
     created: datetime
     expires: datetime
+    started: datetime | None
     cancelling: datetime | None
     finished: datetime | None
     metadata: Mapping[str, str] | None = field(default=None, repr=False)
@@ -213,7 +214,7 @@ def _file(row: File) -> FileView:
 
 
 def _batch(row: Batch) -> BatchView:
-    found = counts(row.pk) if row.finished is None else _final(row)
+    found = _final(row) if row.finished else Counts(row.total, 0, 0) if row.started is None else counts(row.pk)
     metadata = None
     if row.metadata is not None:
         metadata = json.loads(keyring.open_(bytes(row.metadata), aad=rules.metadata_name(row.ref)))
@@ -235,6 +236,7 @@ def _view(row: Batch, counted: Counts, metadata: Mapping[str, str] | None = None
         counts=counted,
         created=row.created,
         expires=row.expires,
+        started=row.started,
         cancelling=row.cancelling,
         finished=row.finished,
         metadata=metadata,

@@ -1,6 +1,13 @@
 """Every write of the queue, one file per kind of work."""
 
-from inference.queue.services.batches import AcceptedBatch, cancel_batch, delete_output, end_batches, submit_batch
+from inference.queue.services.batches import (
+    AcceptedBatch,
+    accept_batch,
+    cancel_batch,
+    delete_output,
+    end_batches,
+    expand_batch,
+)
 from inference.queue.services.files import add_piece, begin_file, delete_file, discard_upload, finish_file
 from inference.queue.services.jobs import (
     Accepted,
@@ -16,7 +23,7 @@ from inference.queue.services.jobs import (
     submit,
 )
 from inference.queue.services.slices import Held, Kept, Step, claim_lines, put_back_lines, renew_lines, settle
-from inference.queue.services.sweeps import close_unanswered, forget, sweep, unheard_batches
+from inference.queue.services.sweeps import close_unanswered, forget, sweep, unheard_batches, unread_batches
 
 __all__ = [
     "Accepted",
@@ -25,6 +32,7 @@ __all__ = [
     "Held",
     "Kept",
     "Step",
+    "accept_batch",
     "add_piece",
     "begin_file",
     "cancel",
@@ -38,6 +46,7 @@ __all__ = [
     "delete_output",
     "discard_upload",
     "end_batches",
+    "expand_batch",
     "finish_file",
     "forget",
     "open_attempt",
@@ -48,7 +57,7 @@ __all__ = [
     "renew_lines",
     "settle",
     "submit",
-    "submit_batch",
     "sweep",
     "unheard_batches",
+    "unread_batches",
 ]

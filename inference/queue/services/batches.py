@@ -1,5 +1,7 @@
-"""Accept, cancel and end batches. A batch and all its lines are one transaction: there is never half of one.
+"""Accept, expand, cancel and end batches. All jobs of a batch are made in one transaction: there is never half of one.
 
+- Accepting is one row, whatever the file holds. Reading the lines is a worker's: tens of thousands of them would take
+  the interpreter from the people who wait at the door.
 - Each line is decided and minimized as a request of its own. One that may not be asked is a job that has already
   failed, with its reason; it never stops the others.
 - The lines are written by COPY, a few thousand at a time, so that no file is ever in memory whole.
@@ -10,9 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -26,11 +28,18 @@ from appliance.keyring import services as keyring
 from inference.policy import rules as policy
 from inference.policy.errors import PolicyRefusal
 from inference.queue import copying, rules, selectors
-from inference.queue.errors import BatchError, BatchNotFoundError, IdempotencyConflictError, TooManyJobsError
-from inference.queue.models import Batch, Job
+from inference.queue.errors import (
+    BatchError,
+    BatchNotFoundError,
+    FileNotStoredError,
+    IdempotencyConflictError,
+    TooManyJobsError,
+)
+from inference.queue.models import Batch, File, Job
+
+log = logging.getLogger(__name__)
 
 _PER_COPY = 2000
-_YIELD_EVERY = 16
 
 
 @dataclass(frozen=True)
@@ -42,31 +51,37 @@ class AcceptedBatch:
 
 
 @transaction.atomic
-def submit_batch(
+def accept_batch(
     *,
     actor: str,
     rights: policy.Rights,
-    lines: Iterable[rules.Line | rules.BadLine],
     input_file: str,
     endpoint: str = rules.ENDPOINTS[0],
     metadata: Mapping[str, str] | None = None,
     request_id: str = "",
     idempotency_key: str = "",
 ) -> AcceptedBatch:
-    """Accept a batch with every line of it, or none. A QueueError when there is no room or nothing to do."""
+    """Put a batch on the books: a stored file, and the promise that each of its lines will end. A QueueError if not.
+
+    However many lines there are, this is one row and one record: they are in the file, sealed and durable, and the
+    file is kept until `expand_batch` has read it.
+    """
     told = json.dumps([input_file, endpoint, dict(metadata or {})], sort_keys=True).encode()
     key_hash = hashlib.sha256(idempotency_key.encode()).hexdigest() if idempotency_key else None
     body_hmac = audit.fingerprint(told, use="batch")[1]
     if key_hash is not None and (earlier := _earlier(rights.client, key_hash, body_hmac)) is not None:
         return earlier
-    left = rules.MOST_UNFINISHED_LINES - selectors.unfinished_lines(rights.client)
-    if left <= 0:
+    # Locked, so that nobody deletes it between this look and the commit.
+    source = File.objects.select_for_update().filter(client=rights.client, ref=input_file, ready=True).first()
+    if source is None:
+        raise FileNotStoredError
+    if source.lines + selectors.unfinished_lines(rights.client) > rules.MOST_UNFINISHED_LINES:
         raise TooManyJobsError("too_many_jobs", "this client has too many unfinished lines", retry_after_s=60)
 
     ref, now = f"batch_{secrets.token_hex(12)}", timezone.now()
     try:
         with transaction.atomic():
-            batch = Batch.objects.create(
+            Batch.objects.create(
                 ref=ref,
                 client=rights.client,
                 key_id=rights.key_id,
@@ -75,7 +90,8 @@ def submit_batch(
                 metadata=keyring.seal(json.dumps(metadata).encode(), aad=rules.metadata_name(ref))
                 if metadata
                 else None,
-                total=0,
+                rights=keyring.seal(rules.pack_rights(rights), aad=rules.rights_name(ref)),
+                total=source.lines,
                 rung_at=now,
                 expires=now + rules.WINDOW,
                 idempotency_hash=key_hash,
@@ -87,23 +103,45 @@ def submit_batch(
         if earlier is None:
             raise
         return earlier
-    writer = _Writer(batch, rights)
-    writer.write(lines, most=min(left, rules.MOST_LINES))
-    if not writer.total:
-        raise BatchError("batch_empty", "the file holds no line")
-    batch.total, batch.failed = writer.total, writer.refused
-    if writer.refused == writer.total:
-        batch.state, batch.finished = Batch.State.COMPLETED, now
-    batch.save(update_fields=["total", "failed", "state", "finished"])
     audit.record(
         actor=actor,
         action=Action.BATCH_ACCEPTED,
         target=ref,
         request_id=request_id,
         client=rights.client,
-        detail={"file": input_file, "key": rights.key_id, "lines": writer.total, "refused": writer.refused},
+        detail={"file": input_file, "key": rights.key_id, "lines": source.lines},
     )
     return AcceptedBatch(ref)
+
+
+Reader = Callable[[policy.Rights, str, str], Iterable[rules.Line | rules.BadLine]]
+"""From rights, a file and an endpoint to lines: what a line looks like is the door's."""
+
+
+@transaction.atomic
+def expand_batch(*, actor: str, ref: str, read: Reader) -> bool:
+    """Make the jobs of a batch, all in this transaction. False: there is nothing to do, or somebody is at it."""
+    row = Batch.objects.select_for_update(skip_locked=True).filter(ref=ref, state=Batch.State.VALIDATING).first()
+    if row is None:
+        return False
+    rights = rules.unpack_rights(keyring.open_(bytes(row.rights), aad=rules.rights_name(ref)))
+    writer = _Writer(row, rights)
+    writer.write(read(rights, row.input_file, row.endpoint))
+    now = timezone.now()
+    row.total, row.failed, row.rung_at, row.started = writer.total, writer.refused, now, now
+    row.state = Batch.State.IN_PROGRESS
+    if writer.refused == writer.total:
+        row.state, row.finished = (Batch.State.COMPLETED if writer.total else Batch.State.FAILED), now
+    row.save(update_fields=["total", "failed", "rung_at", "started", "state", "finished"])
+    audit.record(
+        actor=actor,
+        action=Action.BATCH_EXPANDED,
+        target=ref,
+        outcome=row.state,
+        client=row.client,
+        detail={"lines": writer.total, "refused": writer.refused},
+    )
+    return row.finished is None
 
 
 def _earlier(client: str, key_hash: str, body_hmac: str) -> AcceptedBatch | None:
@@ -127,19 +165,15 @@ class _Writer:
         self.total = 0
         self.refused = 0
 
-    def write(self, lines: Iterable[rules.Line | rules.BadLine], *, most: int) -> None:
+    def write(self, lines: Iterable[rules.Line | rules.BadLine]) -> None:
         """All of them, in groups: a line may come from a read of the same connection, and a COPY has it to itself."""
         waiting = iter(lines)
         while rows := [self._row(line) for line in islice(waiting, _PER_COPY)]:
-            if self.total > most:
-                raise BatchError("too_many_lines", f"this batch may have no more than {most} lines")
             with connection.cursor() as cursor, cursor.copy(copying.COPY_IN) as copy:
                 copy.write(copying.stream(rows))
 
     def _row(self, line: rules.Line | rules.BadLine) -> bytes:
         self.total += 1
-        if not self.total % _YIELD_EVERY:
-            time.sleep(0)  # this thread's process also answers people: let go of the interpreter
         if line.custom_id and line.custom_id in self._seen:
             line = rules.BadLine(
                 line.number, "duplicate_custom_id", "an earlier line has that custom_id", "custom_id", line.custom_id
@@ -150,6 +184,11 @@ class _Writer:
                 return self._asked(line)
             except PolicyRefusal as refusal:
                 line = rules.BadLine(line.number, refusal.code, refusal.message, refusal.param, line.custom_id)
+            except Exception as error:
+                # A line that trips over a bug of ours must not stop the others, today or at each new try.
+                log.error("line_bug", exc_info=error, extra={"batch": self._batch.ref})
+                told = "this line met a fault of the appliance"
+                line = rules.BadLine(line.number, "internal_error", told, custom_id=line.custom_id)
         return self._refused(line)
 
     def _asked(self, line: rules.Line) -> bytes:
@@ -180,6 +219,7 @@ class _Writer:
 @transaction.atomic
 def cancel_batch(*, actor: str, client: str, ref: str, request_id: str = "") -> None:
     """Stop a batch of this client's: what waits at once, what runs within seconds."""
+    # One that is being expanded is locked for seconds; then its lines are there to be stopped.
     row = Batch.objects.select_for_update().filter(ref=ref, client=client).first()
     if row is None:
         raise BatchNotFoundError
@@ -207,6 +247,8 @@ def end_batches(*, actor: str, only: str = "") -> tuple[str, ...]:
             _stop(row, "cancelled")  # again: an attempt that ended meanwhile may have gone back into the line
         elif row.expires < now:
             _stop(row, "batch_expired")
+        elif row.state == Batch.State.VALIDATING:
+            continue
         if selectors.has_unfinished(row.pk):
             continue
         counts = selectors.counts(row.pk)
@@ -228,7 +270,7 @@ def end_batches(*, actor: str, only: str = "") -> tuple[str, ...]:
 def _last_state(row: Batch) -> str:
     if row.state == Batch.State.CANCELLING:
         return Batch.State.CANCELLED
-    stopped = Job.objects.filter(batch=row, code="batch_expired").exists()
+    stopped = row.state == Batch.State.VALIDATING or Job.objects.filter(batch=row, code="batch_expired").exists()
     return Batch.State.EXPIRED if stopped else Batch.State.COMPLETED
 
 

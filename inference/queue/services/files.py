@@ -16,8 +16,8 @@ from appliance.audit.services import unaudited
 from appliance.keyring import services as keyring
 from inference.policy.rules import Rights
 from inference.queue import rules
-from inference.queue.errors import FileNotStoredError, StorageFullError
-from inference.queue.models import File, FilePiece
+from inference.queue.errors import FileInUseError, FileNotStoredError, StorageFullError
+from inference.queue.models import Batch, File, FilePiece
 
 
 @unaudited("nothing is stored until the file is finished")
@@ -69,9 +69,11 @@ def discard_upload(*, ref: str) -> None:
 
 @transaction.atomic
 def delete_file(*, actor: str, client: str, ref: str, request_id: str) -> None:
-    """Forget a file of this client's. A batch that was made of it has its own lines and goes on."""
+    """Forget a file of this client's. A batch that was made of it has its own lines by then and goes on."""
     row = File.objects.select_for_update().filter(ref=ref, client=client, ready=True).first()
     if row is None:
         raise FileNotStoredError
+    if Batch.objects.filter(input_file=ref, state=Batch.State.VALIDATING).exists():
+        raise FileInUseError("file_in_use", "a batch is being made of that file; ask again")
     row.delete()
     audit.record(actor=actor, action=Action.FILE_DELETED, target=ref, request_id=request_id, client=client)

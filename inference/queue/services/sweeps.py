@@ -83,13 +83,27 @@ def unheard_batches() -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
+@unaudited("a bell changes nothing; what is done because of it is recorded")
+def unread_batches() -> tuple[str, ...]:
+    """Accepted batches whose file nobody has read for a while."""
+    now = timezone.now()
+    waiting = Batch.objects.select_for_update(skip_locked=True).filter(
+        state=Batch.State.VALIDATING, rung_at__lt=now - rules.RING_AGAIN
+    )
+    with transaction.atomic():
+        refs = tuple(waiting.order_by("id").values_list("ref", flat=True)[: rules.MOST_RUNG])
+        Batch.objects.filter(ref__in=refs).update(rung_at=now)
+    return refs
+
+
 @unaudited("the end of what was stored for so long is part of its being accepted")
 def forget() -> None:
     """Results, files and the lines of batches whose life is over; uploads that never ended."""
     now = timezone.now()
     old = now - rules.RESULT_LIFE
     Job.objects.filter(batch=None, finished__lt=old, result__isnull=False).update(result=None)
-    File.objects.filter(ready=True, created__lt=now - rules.FILE_LIFE).delete()
+    wanted = Batch.objects.filter(state=Batch.State.VALIDATING).values("input_file")
+    File.objects.filter(ready=True, created__lt=now - rules.FILE_LIFE).exclude(ref__in=wanted).delete()
     File.objects.filter(ready=False, created__lt=now - rules.UPLOAD_WITHIN).delete()
     for batch in Batch.objects.filter(finished__lt=old, jobs__isnull=False).distinct()[:1]:
         Job.objects.filter(batch=batch).delete()

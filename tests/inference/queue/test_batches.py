@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection, models
 from django.utils import timezone
 
-from appliance.audit.entry import Entry, now_us
-from appliance.audit.services import OwnShard
-from inference.clients import services as clients
 from inference.policy.rules import Rights
 from inference.queue import copying, rules, selectors, services
-from inference.queue.errors import BatchError, BatchNotFoundError, IdempotencyConflictError, TooManyJobsError
-from inference.queue.models import Batch, Job
+from inference.queue.errors import (
+    BatchError,
+    BatchNotFoundError,
+    FileInUseError,
+    FileNotStoredError,
+    IdempotencyConflictError,
+    TooManyJobsError,
+)
+from inference.queue.models import Batch, File, Job
 from inference.queue.tasks import Bench
-from inference.releases.models import Deployment
 from tests.inference.queue.test_jobs import CANARY, ask
 from tests.simulators import lan as lans
 from tests.simulators.engine import EngineStandIn
@@ -34,16 +36,28 @@ def lines(count: int, **changes: Any) -> list[rules.Line | rules.BadLine]:
     return [rules.Line(n, f"visit-{n}", ask(**changes)) for n in range(1, count + 1)]
 
 
+def stored(rights: Rights, content: bytes = b"{}\n") -> str:
+    ref = services.begin_file(rights=rights, name="night.jsonl")
+    services.add_piece(ref=ref, number=0, content=content)
+    lines = content.count(b"\n")
+    services.finish_file(actor=rights.client, rights=rights, ref=ref, lines=lines, request_id="r")
+    return ref
+
+
+def accept(rights: Rights, source: str = "", **more: Any) -> str:
+    return services.accept_batch(
+        actor=rights.client, rights=rights, input_file=source or stored(rights), request_id="r", **more
+    ).ref
+
+
+def expand(ref: str, given: Iterable[rules.Line | rules.BadLine]) -> bool:
+    return services.expand_batch(actor="reader", ref=ref, read=lambda *_: given)
+
+
 def submit(rights: Rights, given: Iterable[rules.Line | rules.BadLine], **more: Any) -> str:
-    facts = {
-        "actor": rights.client,
-        "rights": rights,
-        "lines": given,
-        "input_file": "file-1",
-        "request_id": "r",
-        **more,
-    }
-    return services.submit_batch(**facts).ref
+    ref = accept(rights, **more)
+    expand(ref, given)
+    return ref
 
 
 def turn(bench: Bench, ref: str, number: int = 0) -> None:
@@ -95,15 +109,19 @@ def test_every_line_is_answered_once_with_a_pair_of_records_and_the_batch_ends(
     assert len(engine.seen) == 100
 
 
-def test_a_batch_is_one_record_with_its_counts_and_its_end_is_another(
+def test_a_batch_is_on_record_when_it_is_accepted_when_it_is_read_and_when_it_ends(
     rights: Rights, bench: Bench, engine: EngineStandIn
 ) -> None:
     ref = submit(rights, [*lines(2), rules.BadLine(3, "invalid_json", "not JSON")])
     turn(bench, ref)
-    accepted, finished = lans.audit_rows(f"target = '{ref}'")
-    assert (accepted["action"], json.loads(accepted["detail"])["refused"]) == ("batch.accepted", 1)
-    assert (finished["action"], finished["outcome"]) == ("batch.finished", "completed")
-    assert json.loads(finished["detail"]) == {"failed": 1, "lines": 3, "succeeded": 2}
+    rows = lans.audit_rows(f"target = '{ref}'")
+    assert [(row["action"], row["outcome"]) for row in rows] == [
+        ("batch.accepted", "ok"),
+        ("batch.expanded", "in_progress"),
+        ("batch.finished", "completed"),
+    ]
+    assert json.loads(rows[1]["detail"]) == {"lines": 3, "refused": 1}
+    assert json.loads(rows[2]["detail"]) == {"failed": 1, "lines": 3, "succeeded": 2}
 
 
 def test_a_bad_line_fails_alone_and_says_why(rights: Rights, bench: Bench, engine: EngineStandIn) -> None:
@@ -129,38 +147,100 @@ def test_a_batch_of_bad_lines_only_has_ended_when_it_is_accepted(rights: Rights)
     assert (view(rights, ref).state, counts(rights, ref)) == ("completed", (1, 0, 1))
 
 
-def test_a_batch_is_accepted_whole_or_not_at_all(rights: Rights) -> None:
+def test_a_batch_is_read_whole_or_not_at_all_and_once(rights: Rights) -> None:
     def breaks() -> Iterable[rules.Line | rules.BadLine]:
         yield from lines(PER_COPY + 10)
         raise RuntimeError
 
+    ref = accept(rights)
     with pytest.raises(RuntimeError):
-        submit(rights, breaks())
-    with pytest.raises(BatchError):
-        submit(rights, [])
-    assert (Job.objects.count(), Batch.objects.count(), lans.audit_rows("target LIKE 'batch%'")) == (0, 0, [])
+        expand(ref, breaks())
+    assert (Job.objects.count(), view(rights, ref).state) == (0, "validating")
+    assert lans.audit_rows("action = 'batch.expanded'") == []
+    assert expand(ref, lines(3))
+    assert not expand(ref, lines(3))
+    assert (Job.objects.count(), counts(rights, ref)) == (3, (3, 0, 0))
+
+
+def test_a_batch_that_is_being_read_is_left_alone_by_others(rights: Rights) -> None:
+    ref = accept(rights)
+    asked = []
+
+    def meanwhile() -> Iterable[rules.Line | rules.BadLine]:
+        asked.append(in_another_thread(lambda: expand(ref, lines(1))))
+        asked.append(in_another_thread(services.unread_batches))
+        yield from lines(2)
+
+    Batch.objects.update(rung_at=timezone.now() - rules.RING_AGAIN * 2)
+    assert expand(ref, meanwhile())
+    assert (asked, Job.objects.count()) == ([False, ()], 2)
+
+
+def test_an_accepted_batch_that_nobody_reads_is_rung_for_again_but_not_at_every_sweep(rights: Rights) -> None:
+    ref = accept(rights)
+    assert services.unread_batches() == ()
+    Batch.objects.update(rung_at=timezone.now() - rules.RING_AGAIN * 2)
+    assert services.unread_batches() == (ref,)
+    assert services.unread_batches() == ()
+
+
+def test_the_file_of_a_batch_that_is_not_read_yet_is_kept(rights: Rights) -> None:
+    source = stored(rights)
+    ref = accept(rights, source)
+    about = {"actor": rights.client, "client": rights.client, "request_id": "r"}
+    with pytest.raises(FileInUseError):
+        services.delete_file(ref=source, **about)
+    File.objects.update(created=timezone.now() - rules.FILE_LIFE * 2)
+    services.forget()
+    assert File.objects.filter(ref=source).exists()
+    expand(ref, lines(1))
+    services.forget()
+    assert not File.objects.exists()
+
+
+def test_a_file_without_a_line_is_a_batch_that_failed(rights: Rights) -> None:
+    ref = submit(rights, [])
+    assert (view(rights, ref).state, counts(rights, ref)) == ("failed", (0, 0, 0))
+
+
+def test_lines_are_decided_by_the_rights_of_whoever_handed_them_in(rights: Rights) -> None:
+    ref = submit(replace(rights, tasks=frozenset({"prior_auth_letter"}), end_user="dr.lee"), lines(1))
+    assert [row.code for row in selectors.output(client=rights.client, ref=ref, failed=True)] == ["task_not_granted"]
+
+
+def test_rights_come_back_as_they_were(rights: Rights) -> None:
+    narrowed = replace(rights, models=frozenset({"m"}), end_user="dr.lee", vouched_by="idp")
+    assert rules.unpack_rights(rules.pack_rights(narrowed)) == narrowed
+    assert rules.unpack_rights(rules.pack_rights(rights)) == rights
 
 
 def test_there_is_an_end_to_how_much_one_client_may_have_waiting(
     rights: Rights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "MOST_UNFINISHED_LINES", 5)
-    submit(rights, lines(3))
-    with pytest.raises(BatchError) as too_many:
-        submit(rights, lines(3))
-    assert too_many.value.code == "too_many_lines"
-    submit(rights, lines(2))
+    accept(rights, stored(rights, b"{}\n" * 3))
     with pytest.raises(TooManyJobsError):
-        submit(rights, lines(1))
-    submit(replace(rights, client="ward-8"), lines(3))
+        accept(rights, stored(rights, b"{}\n" * 3))
+    accept(rights, stored(rights, b"{}\n" * 2))
+    other = replace(rights, client="ward-8")
+    accept(other, stored(other, b"{}\n" * 3))
+
+
+def test_another_clients_file_makes_no_batch(rights: Rights) -> None:
+    source = stored(rights)
+    with pytest.raises(FileNotStoredError):
+        accept(replace(rights, client="ward-8"), source)
+    assert Batch.objects.count() == 0
 
 
 def test_the_same_idempotency_key_is_one_batch_and_another_file_is_a_conflict(rights: Rights) -> None:
-    first = submit(rights, lines(2), idempotency_key="night-1")
-    assert submit(rights, lines(2), idempotency_key="night-1") == first
+    source = stored(rights)
+    first = accept(rights, source, idempotency_key="night-1")
+    assert accept(rights, source, idempotency_key="night-1") == first
     with pytest.raises(IdempotencyConflictError):
-        submit(rights, lines(2), idempotency_key="night-1", input_file="file-2")
-    assert submit(replace(rights, client="ward-8"), lines(2), idempotency_key="night-1") != first
+        accept(rights, stored(rights), idempotency_key="night-1")
+    other = replace(rights, client="ward-8")
+    assert accept(other, stored(other), idempotency_key="night-1") != first
     assert Batch.objects.count() == 2
 
 
@@ -176,8 +256,9 @@ def test_a_copied_row_is_the_row_that_the_orm_would_have_written(rights: Rights)
     ref = submit(rights, lines(1))
     row = Job.objects.get(batch__ref=ref)
     batch = Batch.objects.get(ref=ref)
+    assert batch.started is not None
     assert (row.client, row.key_id, row.task, row.purpose) == (rights.client, rights.key_id, "progress_note", "TREAT")
-    assert (row.created, row.not_before, row.rung_at) == (batch.rung_at,) * 3
+    assert row.created == row.not_before == row.rung_at <= batch.started
     assert (row.attempt, row.failures, row.intent_open, row.cancel_requested) == (0, 0, False, False)
     assert (row.code, row.worker, row.started, row.finished, row.result) == ("", "", None, None, None)
 
@@ -197,113 +278,6 @@ def test_nothing_of_a_line_is_readable_at_rest(rights: Rights, bench: Bench, eng
         assert name not in b"".join(bytes(v) for v in stored.values() if isinstance(v, memoryview))
 
 
-def test_a_line_whose_payload_was_swapped_fails_alone(rights: Rights, bench: Bench, engine: EngineStandIn) -> None:
-    ref = submit(rights, lines(3))
-    stolen = Job.objects.get(batch__ref=ref, line=1).payload
-    Job.objects.filter(batch__ref=ref, line=2).update(payload=stolen)
-    turn(bench, ref)
-    assert counts(rights, ref) == (3, 2, 1)
-    assert [row.code for row in selectors.output(client=rights.client, ref=ref, failed=True)] == ["internal_error"]
-
-
-def test_a_batch_waits_for_an_engine_that_is_away_and_no_line_is_given_up(
-    rights: Rights, bench: Bench, engine: EngineStandIn
-) -> None:
-    engine.stop()
-    ref = submit(rights, lines(20))
-    for _ in range(rules.MOST_FAILURES + 2):
-        make_ready(ref)
-        turn(bench, ref)
-    assert states(ref) == {"queued": 20}
-    assert {tuple(pair) for pair in records(ref).values()} == {
-        (("intent", "started"), ("outcome", "engine_unavailable"))
-    }
-    engine.start()
-    make_ready(ref)
-    turn(bench, ref)
-    assert counts(rights, ref) == (20, 20, 0)
-
-
-def test_without_a_model_nothing_is_tried_and_everything_waits(
-    rights: Rights, bench: Bench, engine: EngineStandIn
-) -> None:
-    ref = submit(rights, lines(20))
-    Deployment.objects.all().delete()
-    turn(bench, ref)
-    assert (states(ref), records(ref), engine.seen) == ({"queued": 20}, {}, [])
-
-
-def test_lines_of_a_key_that_was_revoked_meanwhile_are_refused_on_record(
-    rights: Rights, bench: Bench, engine: EngineStandIn
-) -> None:
-    ref = submit(rights, lines(5))
-    clients.revoke_key(actor="erin", prefix=rights.key_id)
-    turn(bench, ref)
-    assert (view(rights, ref).state, counts(rights, ref), engine.seen) == ("completed", (5, 0, 5), [])
-    assert len(lans.audit_rows("kind = 'refusal' AND outcome = 'rights_withdrawn'")) == 5
-
-
-def test_a_line_that_fails_again_and_again_is_given_up_alone(
-    rights: Rights, bench: Bench, engine: EngineStandIn
-) -> None:
-    engine.behave = "close_in_the_middle"
-    ref = submit(rights, lines(2))
-    for _ in range(rules.MOST_FAILURES):
-        make_ready(ref)
-        turn(bench, ref)
-    assert (view(rights, ref).state, counts(rights, ref)) == ("completed", (2, 0, 2))
-    assert len(records(ref)) == 2 * rules.MOST_FAILURES
-
-
-def test_what_a_dead_worker_held_is_closed_as_unknown_and_done_again(
-    rights: Rights, bench: Bench, engine: EngineStandIn
-) -> None:
-    ref = submit(rights, lines(10))
-    held = services.claim_lines(worker="dead:1", batch=ref, after=0, most=6)
-    shard = OwnShard("test")
-    services.settle(actor="dead:1", steps=[intent(each) for each in held[:4]], shard=shard)
-    assert services.sweep(actor="sweep") == ()  # its lease still runs
-    Job.objects.filter(worker="dead:1").update(lease_until=timezone.now() - timedelta(seconds=1))
-    services.sweep(actor="sweep")
-    assert states(ref) == {"queued": 10}
-    make_ready(ref)
-    turn(bench, ref)
-    assert counts(rights, ref) == (10, 10, 0)
-    unknown = [pair for pair in records(ref).values() if pair == [("intent", "started"), ("outcome", "unknown")]]
-    assert len(unknown) == 4
-    assert Counter(Job.objects.values_list("failures", flat=True)) == {0: 6, 1: 4}  # what never began is not counted
-
-
-def test_a_stale_worker_can_neither_begin_nor_finish_nor_keep_a_line_and_the_others_of_its_group_stand(
-    rights: Rights, bench: Bench, engine: EngineStandIn
-) -> None:
-    ref = submit(rights, lines(4))
-    held = services.claim_lines(worker="slow:1", batch=ref, after=0, most=4)
-    shard = OwnShard("test")
-    services.settle(actor="slow:1", steps=[intent(each) for each in held], shard=shard)
-    lost = held[:2]
-    Job.objects.filter(pk__in=[each.id for each in lost]).update(lease_until=timezone.now() - timedelta(seconds=1))
-    services.sweep(actor="sweep")
-    make_ready(ref)
-    turn(bench, ref)
-    before = {each.request_id: records(ref)[each.request_id] for each in lost}
-    assert services.renew_lines(worker="slow:1", batch=ref).ids == {each.id for each in held[2:]}
-    moved = services.settle(actor="slow:1", steps=[outcome(each) for each in held], shard=shard)
-    assert set(moved) == {each.id for each in held[2:]}
-    assert {each.request_id: records(ref)[each.request_id] for each in lost} == before
-    services.settle(actor="slow:1", steps=[outcome(each) for each in held], shard=shard)
-    assert {len(pair) for pair in records(ref).values()} == {2}
-    late = selectors.output(client=rights.client, ref=ref, failed=False)
-    assert [row.result and row.result["text"] for row in late] == ["The patient is well."] * 2 + ["late"] * 2
-
-
-def test_two_workers_share_a_batch_and_never_a_line(rights: Rights) -> None:
-    ref = submit(rights, lines(10))
-    one = services.claim_lines(worker="one", batch=ref, after=0, most=6)
-    two = services.claim_lines(worker="two", batch=ref, after=0, most=6)
-    assert ([each.line for each in one], [each.line for each in two]) == ([1, 2, 3, 4, 5, 6], [7, 8, 9, 10])
-
-
 def test_a_waiting_batch_is_cancelled_at_once(rights: Rights, bench: Bench, engine: EngineStandIn) -> None:
     ref = submit(rights, lines(5))
     services.cancel_batch(actor=rights.client, client=rights.client, ref=ref)
@@ -317,54 +291,6 @@ def test_a_waiting_batch_is_cancelled_at_once(rights: Rights, bench: Bench, engi
         services.cancel_batch(actor="ward-8", client="ward-8", ref=ref)
 
 
-def test_a_running_batch_is_cancelled_within_a_renewal_and_keeps_what_it_had(
-    rights: Rights, bench: Bench, engine: EngineStandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rules, "RENEW_S", 0.2)
-    ref = submit(rights, lines(60))
-    turn_of = bench.turn(ref, 0)
-
-    async def run() -> None:
-        working = asyncio.create_task(turn_of)
-        while len(engine.seen) < 20:  # noqa: ASYNC110 - the stand-in lives in another thread
-            await asyncio.sleep(0.01)
-        engine.behave = "hang"
-        await asyncio.to_thread(_cancel, rights, ref)
-        await asyncio.wait_for(working, 20)
-
-    bench.runner.run(run())
-    assert view(rights, ref).state == "cancelled"
-    total, completed, failed = counts(rights, ref)
-    assert (total, completed + failed) == (60, 60)
-    assert completed >= 10
-    ends = Counter(pair[-1] for pair in records(ref).values())
-    assert set(ends) <= {("outcome", "ok"), ("outcome", "cancelled")}
-    assert {len(pair) for pair in records(ref).values()} == {2}
-
-
-def test_a_batch_whose_window_is_over_ends_with_what_it_has(
-    rights: Rights, bench: Bench, engine: EngineStandIn
-) -> None:
-    ref = submit(rights, lines(4))
-    held = services.claim_lines(worker="w", batch=ref, after=0, most=2)
-    services.settle(actor="w", steps=[intent(each) for each in held], shard=(shard := OwnShard("test")))
-    Batch.objects.update(expires=timezone.now() - timedelta(seconds=1))
-    assert services.end_batches(actor="sweep") == ()  # two lines run
-    assert services.renew_lines(worker="w", batch=ref).stop
-    services.settle(actor="w", steps=[outcome(each) for each in held], shard=shard)
-    assert services.end_batches(actor="sweep") == (ref,)
-    assert (view(rights, ref).state, counts(rights, ref)) == ("expired", (4, 2, 2))
-
-
-def test_a_lost_bell_of_a_batch_is_rung_again_at_its_first_waiting_line_but_not_at_every_sweep(rights: Rights) -> None:
-    ref = submit(rights, lines(rules.SLICE + 5))
-    assert services.unheard_batches() == ()
-    Batch.objects.update(rung_at=timezone.now() - rules.RING_AGAIN * 2)
-    Job.objects.filter(line__lte=rules.SLICE).update(not_before=timezone.now() + timedelta(hours=1))
-    assert services.unheard_batches() == ((ref, 1),)
-    assert services.unheard_batches() == ()
-
-
 def test_what_is_kept_of_a_batch_has_a_life(rights: Rights, bench: Bench, engine: EngineStandIn) -> None:
     ref = submit(rights, lines(3))
     turn(bench, ref)
@@ -373,27 +299,14 @@ def test_what_is_kept_of_a_batch_has_a_life(rights: Rights, bench: Bench, engine
     assert (Job.objects.count(), counts(rights, ref)) == (0, (3, 3, 0))
 
 
-def intent(held: services.Held) -> services.Step:
-    return services.Step(held, entry(held, "intent", "started"))
+def in_another_thread(act: Callable[[], Any]) -> Any:
+    """On a connection of its own, as another process would."""
 
+    def run() -> Any:
+        try:
+            return act()
+        finally:
+            connection.close()
 
-def outcome(held: services.Held) -> services.Step:
-    return services.Step(held, entry(held, "outcome", "ok"), result=b'{"text": "late"}')
-
-
-def entry(held: services.Held, kind: str, ended: str) -> Entry:
-    return Entry(
-        at_us=now_us(),
-        kind=kind,
-        action="inference.requested",
-        actor="ward-7",
-        outcome=ended,
-        request_id=held.request_id,
-    )
-
-
-def _cancel(rights: Rights, ref: str) -> None:
-    try:
-        services.cancel_batch(actor=rights.client, client=rights.client, ref=ref)
-    finally:
-        connection.close()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(run).result(20)
