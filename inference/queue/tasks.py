@@ -122,12 +122,12 @@ class Bench:
     def _make(cls, name: str) -> Bench:
         site, rows = settings.SITE, Rows(threads=2)
         width = rules.width(site.engine.max_num_seqs)
+        standing = Standing(conninfo())
+        limits = Limits.of_queue(engine_slots=site.engine.max_num_seqs, context=site.engine.max_model_len, processes=1)
         house = House(
-            standing=Standing(conninfo()),
+            standing=standing,
             # Enough for every line this worker keeps in the engine; how many that is, `width` decides.
-            lanes=Lanes(
-                Limits.of_queue(engine_slots=site.engine.max_num_seqs, context=site.engine.max_model_len, processes=1)
-            ),
+            lanes=Lanes(limits, pressure=standing.pressure),
             book=Unopened(),
             engine=Vllm(socket_of=site.engine_socket, api_key=site.secret("engine-api-key").decode("ascii")),
             salt=salt(site.secret("audit-hmac")),

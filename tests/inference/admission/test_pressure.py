@@ -11,6 +11,9 @@ from appliance.alerts import services as alerts
 from appliance.alerts.rules import Severity
 from inference.admission import pressure
 from inference.admission.rules import Pressure
+from inference.admission.standing import Facts
+from inference.clients import selectors as clients
+from inference.queue.tasks import Bench
 from inference.telemetry import services as telemetry
 
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
@@ -54,3 +57,14 @@ def test_it_is_read_from_the_standing_alerts_and_the_pulse() -> None:
     assert pressure.read(expected=1) is Pressure.CLEAR
     beat(timedelta(seconds=11))
     assert pressure.read(expected=1) is Pressure.BLIND
+
+
+@pytest.mark.django_db
+def test_a_queue_worker_feels_what_the_api_feels() -> None:
+    bench = Bench._make("here:1")
+    try:
+        bench.house.standing._facts = Facts(clients=clients.snapshot(), serving=None, pressure=Pressure.HOT)
+        assert bench.house.lanes.gauges().pressure is Pressure.HOT
+    finally:
+        bench.runner.close()
+        bench.rows.close()
