@@ -280,7 +280,9 @@ def _stop(row: Batch, code: str) -> None:
     jobs.filter(state=Job.State.QUEUED).update(
         state=Job.State.CANCELLED, code=code, finished=timezone.now(), payload=None, cancel_requested=True
     )
-    jobs.filter(state=Job.State.RUNNING).update(cancel_requested=True)
+    # In the order in which workers lock them, too (`slices`).
+    held = jobs.select_for_update().filter(state=Job.State.RUNNING).order_by("id").values_list("id", flat=True)
+    jobs.filter(pk__in=list(held)).update(cancel_requested=True)
 
 
 @transaction.atomic

@@ -27,39 +27,54 @@ from inference.queue.models import Batch, Job
 
 _CLAIM = """
     WITH mine AS (
-        SELECT j.id FROM queue_job j JOIN queue_batch b ON b.id = j.batch_id
-        WHERE b.ref = %(batch)s AND b.state = 'in_progress' AND j.line > %(after)s
-            AND j.state = 'queued' AND j.not_before <= %(now)s
-        ORDER BY j.line LIMIT %(most)s FOR UPDATE OF j SKIP LOCKED
+        SELECT j.id FROM queue_job j
+        WHERE j.batch_id = (SELECT b.id FROM queue_batch b WHERE b.ref = %(batch)s AND b.state = 'in_progress')
+            AND j.line > %(after)s AND j.state = 'queued' AND j.not_before <= %(now)s
+        ORDER BY j.batch_id, j.line LIMIT %(most)s FOR UPDATE SKIP LOCKED
     )
     UPDATE queue_job j SET state = 'running', attempt = attempt + 1, worker = %(worker)s,
         lease_until = %(lease)s, started = %(now)s
     FROM mine WHERE j.id = mine.id
     RETURNING j.id, j.ref, j.line, j.attempt, j.failures, j.key_id, j.payload
 """
-_OPEN = """
-    UPDATE queue_job j SET intent_open = true
-    FROM unnest(%(ids)s::bigint[], %(attempts)s::int[]) AS v(id, attempt)
-    WHERE j.id = v.id AND j.attempt = v.attempt AND j.worker = %(worker)s AND j.state = 'running' AND NOT j.intent_open
-    RETURNING j.id
+# Rows that were copied a moment ago have no statistics yet: left to itself, PostgreSQL sorts the whole batch per claim.
+_IN_ORDER = "SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)"
+# By primary key and in its order: two statements that lock many rows must not meet head-on.
+_LOCKED = """
+    WITH mine AS MATERIALIZED (
+        SELECT j.id, j.attempt, j.worker, j.state, j.intent_open FROM queue_job j
+        WHERE j.id = ANY(%(ids)s::bigint[]) ORDER BY j.id FOR UPDATE
+    )
 """
-_CLOSE = """
+_OURS = "j.id = mine.id AND mine.id = v.id AND mine.attempt = v.attempt AND mine.worker = %(worker)s AND mine.state = 'running'"
+_OPEN = f"""{_LOCKED}
+    UPDATE queue_job j SET intent_open = true
+    FROM mine, unnest(%(ids)s::bigint[], %(attempts)s::int[]) AS v(id, attempt)
+    WHERE {_OURS} AND NOT mine.intent_open
+    RETURNING j.id
+"""  # noqa: S608 - put together from words of this file
+_CLOSE = f"""{_LOCKED}
     UPDATE queue_job j SET state = v.state, code = v.code, failures = v.failures, intent_open = false,
         lease_until = NULL, worker = '', result = v.result,
         payload = CASE WHEN v.state = 'queued' THEN j.payload END,
         finished = CASE WHEN v.state <> 'queued' THEN %(now)s::timestamptz END,
         not_before = %(now)s::timestamptz + v.delay * interval '1 second'
-    FROM unnest(%(ids)s::bigint[], %(attempts)s::int[], %(opened)s::bool[], %(states)s::text[], %(codes)s::text[],
+    FROM mine, unnest(%(ids)s::bigint[], %(attempts)s::int[], %(opened)s::bool[], %(states)s::text[], %(codes)s::text[],
         %(failures)s::int[], %(delays)s::float[], %(results)s::bytea[])
         AS v(id, attempt, opened, state, code, failures, delay, result)
-    WHERE j.id = v.id AND j.attempt = v.attempt AND j.worker = %(worker)s AND j.state = 'running'
-        AND j.intent_open = v.opened
+    WHERE {_OURS} AND mine.intent_open = v.opened
     RETURNING j.id
-"""
-_BACK = """
+"""  # noqa: S608 - put together from words of this file
+_BACK = f"""{_LOCKED}
     UPDATE queue_job j SET state = 'queued', lease_until = NULL, worker = '', not_before = %(until)s
-    FROM unnest(%(ids)s::bigint[], %(attempts)s::int[]) AS v(id, attempt)
-    WHERE j.id = v.id AND j.attempt = v.attempt AND j.worker = %(worker)s AND j.state = 'running' AND NOT j.intent_open
+    FROM mine, unnest(%(ids)s::bigint[], %(attempts)s::int[]) AS v(id, attempt)
+    WHERE {_OURS} AND NOT mine.intent_open
+"""  # noqa: S608 - put together from words of this file
+# A row that is being settled in this moment is not waited for: it has time until the next renewal.
+_RENEW = """
+    UPDATE queue_job SET lease_until = %(lease)s WHERE id IN (
+        SELECT id FROM queue_job WHERE id = ANY(%(ids)s::bigint[]) FOR UPDATE SKIP LOCKED
+    )
 """
 
 
@@ -116,6 +131,7 @@ def claim_lines(*, worker: str, batch: str, after: int, most: int) -> list[Held]
         "lease": now + rules.LEASE,
     }
     with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_IN_ORDER)
         cursor.execute(_CLAIM, given)
         rows = cursor.fetchall()
     held = [
@@ -136,16 +152,15 @@ def _opened(ref: str, payload: memoryview) -> Ask | None:
 def renew_lines(*, worker: str, batch: str) -> Kept:
     """Keep the leases of everything this worker holds of the batch, and the batch from being rung for again."""
     now = timezone.now()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE queue_job j SET lease_until = %s FROM queue_batch b WHERE b.ref = %s AND j.batch_id = b.id "
-            "AND j.worker = %s AND j.state = 'running' RETURNING j.id, j.cancel_requested",
-            [now + rules.LEASE, batch, worker],
+    rows = dict(
+        Job.objects.filter(batch__ref=batch, worker=worker, state=Job.State.RUNNING).values_list(
+            "id", "cancel_requested"
         )
-        rows = cursor.fetchall()
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(_RENEW, {"lease": now + rules.LEASE, "ids": _array(rows)})
     going_on = Batch.objects.filter(ref=batch, state=Batch.State.IN_PROGRESS, expires__gt=now).update(rung_at=now)
-    ids, cancelled = frozenset(row[0] for row in rows), frozenset(row[0] for row in rows if row[1])
-    return Kept(ids, cancelled, stop=not going_on)
+    return Kept(frozenset(rows), frozenset(pk for pk, cancelled in rows.items() if cancelled), stop=not going_on)
 
 
 def settle(*, actor: str, steps: Sequence[Step], shard: OwnShard) -> dict[int, Position]:
