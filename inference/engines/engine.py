@@ -7,9 +7,11 @@ exactly one of two ways: a last piece with a `finish`, or an EngineError.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
+
+import msgspec
 
 from inference.policy.ask import Prompt, Sampling
 from inference.policy.catalog import Lane
@@ -25,8 +27,7 @@ class Finish(StrEnum):
     LENGTH = "length"
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Tokens spent so far."""
 
     input_tokens: int = 0
@@ -46,17 +47,24 @@ class Order:
     request_id: str
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Some text, and what has been spent with it. `finish` is set on the last one only."""
+class Piece(msgspec.Struct, frozen=True):
+    """Some text, and what has been spent with it. `finish` is set on the last one only.
 
-    text: str = field(repr=False)
+    A struct and no dataclass: there is one of these for every token, and a frozen dataclass costs ten times as much.
+    """
+
+    text: str
     usage: Usage
     finish: Finish | None = None
-    logprobs: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    logprobs: tuple[Mapping[str, Any], ...] = ()
     """One for each token of the text, in OpenAI's form, when they were asked for."""
-    vectors: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    vectors: tuple[tuple[float, ...], ...] = ()
     """One for each text to embed."""
+    more: bool = False
+    """Another piece came with it: what is made of both may leave in one packet."""
+
+    def __repr__(self) -> str:
+        return f"Piece({len(self.text)} characters, {self.usage}, {self.finish})"  # a traceback may be logged
 
 
 class Engine(Protocol):

@@ -17,7 +17,7 @@ from provisioning.site_config import Site
 from tests.simulators.engine import HOSTILE, EngineStandIn
 
 CASE = gate.Case("case 1", "progress_note", {"age": 61, "address": "12 Elm Street"}, ("The patient", "WELL"), 40)
-QUICK = Limits(connect_s=1.0, first_byte_s=1.0, between_bytes_s=1.0, total_s=2.0)
+QUICK = Limits(first_byte_s=1.0, between_bytes_s=1.0, total_s=2.0)
 
 
 @pytest.fixture
