@@ -11,6 +11,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 from appliance.audit.entry import FIELDS, NUMBER_FIELDS, Entry, Position
 
@@ -19,29 +20,36 @@ TABLE = "audit_record"
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
 _NUMBER = struct.Struct(">iq")
+_INT8 = struct.Struct(">q")
 _LENGTH = struct.Struct(">i")
 _COUNT = struct.Struct(">h")
 _LEAF_BYTES = 32
 _IS_NUMBER = tuple(name in NUMBER_FIELDS for name in FIELDS)
+_fields = attrgetter(*FIELDS)
 
 READ_COLUMNS = ", ".join(f"r.{name}" for name in (*COLUMNS, "leaf"))
 """The columns of `audit_record r` in the order `read_rows` expects."""
 
+_PLACES = ", ".join(f"${number}" for number in range(1, len(COLUMNS) + 2))
+INSERT_IN = f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}, leaf) VALUES ({_PLACES})"  # noqa: S608 - names of ours
+
 COPY_IN = f"COPY {TABLE} ({', '.join(COLUMNS)}, leaf) FROM STDIN (FORMAT BINARY)"
 
 
+def values(position: Position, entry: Entry) -> list[bytes]:
+    """The fields of the row in column order, in PostgreSQL's binary form, without the leaf."""
+    given = zip(_fields(entry), _IS_NUMBER, strict=True)
+    return [*map(_INT8.pack, position), *[_INT8.pack(value) if number else value.encode() for value, number in given]]
+
+
+def joined(fields: Iterable[bytes]) -> bytes:
+    """The same, each with its length before it: what the leaf hash covers."""
+    return b"".join([_LENGTH.pack(len(field)) + field for field in fields])
+
+
 def encode(position: Position, entry: Entry) -> bytes:
-    """The fields of the row in column order, each with its length, without the leaf."""
-    parts = [_NUMBER.pack(8, position.shard), _NUMBER.pack(8, position.seq)]
-    for name, is_number in zip(FIELDS, _IS_NUMBER, strict=True):
-        value = getattr(entry, name)
-        if is_number:
-            parts.append(_NUMBER.pack(8, value))
-        else:
-            text = value.encode()
-            parts.append(_LENGTH.pack(len(text)))
-            parts.append(text)
-    return b"".join(parts)
+    """The bytes of one row, without the leaf."""
+    return joined(values(position, entry))
 
 
 def leaf(core: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The asyncio writer: one shard per process, group commit by COPY.
+"""The asyncio writer: one shard per process, one commit for all that waits.
 
 While one commit is in flight, everything that arrives waits and goes into the next: no timer, and the busier the box
 the larger the groups. `put` returns when the record is durable; a failure means it may not be, so the caller must not
@@ -17,6 +17,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from appliance.audit import chain
+from appliance.audit.commit import Commits
 from appliance.audit.entry import Entry, Position
 from appliance.audit.errors import AuditUnavailableError
 
@@ -50,10 +51,12 @@ class Channel:
         self._conninfo = conninfo
         self._writer = writer
         self._connection: AsyncConnection[tuple[object, ...]] | None = None
+        self._commits: Commits | None = None
         self._shard = 0
         self._seq = 0
         self._queue: list[_Waiting] = []
         self._doubt: _Doubt | None = None
+        self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._closing = False
         self._flusher: asyncio.Task[None] | None = None
@@ -62,8 +65,7 @@ class Channel:
     async def open(cls, conninfo: str, *, writer: str) -> Channel:
         """Start the writer. It connects by itself, and again after each loss; until then `put` refuses."""
         channel = cls(conninfo, writer)
-        with contextlib.suppress(psycopg.Error, OSError):
-            await channel._connect()
+        await channel._reconnect()
         channel._wake.set()  # without a connection, this first turn is the one that begins to ask again
         channel._flusher = asyncio.create_task(channel._run())
         return channel
@@ -73,17 +75,18 @@ class Channel:
         """Whether there is a connection that worked last time."""
         return self._connection is not None
 
-    async def put(self, entry: Entry, *, keep: bool = False) -> Position:
-        """Make one record durable and return its place, or raise AuditUnavailableError.
+    def put(self, entry: Entry, *, keep: bool = False) -> asyncio.Future[Position]:
+        """Make one record durable: its place, or AuditUnavailableError. Who stops waiting does not stop the writing.
 
         `keep` is for outcomes: the work is done, so the record is held and written when the database is back.
         """
+        done: asyncio.Future[Position] = self._loop.create_future()
         if self._closing or (self._connection is None and not keep) or len(self._queue) >= _LONGEST_QUEUE:
-            raise AuditUnavailableError("the audit log cannot take a record now")
-        waiting = _Waiting(entry, keep, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
-        self._wake.set()
-        return await waiting.done
+            done.set_exception(AuditUnavailableError("the audit log cannot take a record now"))
+        else:
+            self._queue.append(_Waiting(entry, keep, done))
+            self._wake.set()
+        return done
 
     async def close(self) -> None:
         """Write what is queued and stop; what cannot be written is reported as unavailable."""
@@ -113,14 +116,14 @@ class Channel:
 
     async def _write(self, batch: list[_Waiting]) -> None:
         first = self._seq + 1
-        rows = [chain.encode(Position(self._shard, first + i), waiting.entry) for i, waiting in enumerate(batch)]
-        connection = self._connection
-        if connection is None:
+        rows = [
+            chain.values(Position(self._shard, number), waiting.entry) for number, waiting in enumerate(batch, first)
+        ]
+        if self._commits is None:
             raise RuntimeError("written before connected")
         try:
             async with asyncio.timeout(_COMMIT_SECONDS):
-                async with connection.transaction(), connection.cursor() as cursor, cursor.copy(chain.COPY_IN) as copy:
-                    await copy.write(chain.copy_bytes(rows))
+                await self._commits.rows(rows)
         except (psycopg.Error, OSError, TimeoutError) as error:
             log.warning("audit_write_failed", extra={"error_type": type(error).__name__, "rows": len(batch)})
             # A number that is taken was taken by somebody else: nothing of this batch is in the log.
@@ -177,7 +180,11 @@ class Channel:
 
     async def _reconnect(self) -> bool:
         try:
-            await self._settle(await self._connect())
+            connection = await self._connect()
+            await self._settle(connection)
+            async with asyncio.timeout(_COMMIT_SECONDS):
+                self._commits = Commits(connection.pgconn)
+                await self._commits.prepare()
         except (psycopg.Error, OSError, TimeoutError):
             await self._drop()
             return False
@@ -200,6 +207,9 @@ class Channel:
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
+        commits, self._commits = self._commits, None
+        if commits is not None:
+            commits.close()
         if connection is not None:
             with contextlib.suppress(psycopg.Error, OSError):
                 await connection.close()

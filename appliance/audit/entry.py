@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import NamedTuple
 
 from appliance.audit.errors import EntryError
@@ -59,15 +60,14 @@ class Entry:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise EntryError(f"kind {self.kind!r} is unknown")
-        for name in TEXT_FIELDS:
-            value = getattr(self, name)
-            if "\x00" in value or len(value) > _LONGEST:
-                raise EntryError(f"{name} holds a NUL or more than {_LONGEST} characters")
-        for name in NUMBER_FIELDS:
-            if getattr(self, name) < 0:
-                raise EntryError(f"{name} is negative")
+        if min(_numbers(self)) < 0:
+            raise EntryError("a number of a record is negative")
+        texts = "".join(_texts(self))
+        if "\x00" in texts or (len(texts) > _LONGEST and max(map(len, _texts(self))) > _LONGEST):
+            raise EntryError(f"a text of a record holds a NUL or more than {_LONGEST} characters")
 
 
 FIELDS = tuple(f.name for f in fields(Entry))
 NUMBER_FIELDS = tuple(f.name for f in fields(Entry) if f.type == "int")
 TEXT_FIELDS = tuple(f.name for f in fields(Entry) if f.type == "str")
+_numbers, _texts = attrgetter(*NUMBER_FIELDS), attrgetter(*TEXT_FIELDS)

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -148,11 +149,18 @@ def fingerprint(data: bytes | bytearray, *, use: str = "text") -> tuple[str, str
 
     A plain hash of a record number can be guessed by trying them all; without the key, this cannot.
     """
-    key = settings.SITE.secret("audit-hmac")
-    key_id = hashlib.sha256(b"isoward-hmac-key-id\n" + key).hexdigest()[:8]
-    mark = hmac.new(key, use.encode() + b"\n", hashlib.sha256)
+    key_id, begun = _mark(use)
+    mark = begun.copy()
     mark.update(data)  # not joined: a copy of a recording would outlive the wiping of it
     return key_id, mark.hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _mark(use: str) -> tuple[str, hmac.HMAC]:
+    """The key's id, and the mark as far as it is the same for all data of one use. Read once per process."""
+    key = settings.SITE.secret("audit-hmac")
+    key_id = hashlib.sha256(b"isoward-hmac-key-id\n" + key).hexdigest()[:8]
+    return key_id, hmac.new(key, use.encode() + b"\n", hashlib.sha256)
 
 
 def _next_in_ledger(cursor: Any, count: int) -> Position:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from appliance.audit import chain, checkpoint, sealer, selectors, services, veri
 from appliance.audit.actions import Action
 from appliance.audit.channel import Channel
 from appliance.audit.checkpoint import Checkpoint
+from appliance.audit.commit import Commits
 from appliance.audit.entry import Entry, Position
 from appliance.audit.errors import AuditUnavailableError, EntryError, NoteError
 from appliance.audit.tree import EMPTY_ROOT, Tree, node
@@ -279,8 +279,8 @@ def test_an_outcome_whose_commit_was_not_answered_is_not_written_twice(
 ) -> None:
     async def run() -> Position:
         channel = await Channel.open(conninfo(), writer="test")
-        assert channel._connection is not None
-        monkeypatch.setattr(channel._connection, "transaction", partial(committed_unanswered, channel._connection))
+        assert channel._commits is not None
+        monkeypatch.setattr(channel._commits, "rows", partial(committed_unanswered, channel._commits))
         connect, refused = channel._connect, iter([psycopg.OperationalError("the database system is starting up")])
 
         async def not_at_once() -> Any:
@@ -297,11 +297,9 @@ def test_an_outcome_whose_commit_was_not_answered_is_not_written_twice(
     assert log.conn.execute("SELECT shard, seq FROM audit_record").fetchall() == [tuple(position)]
 
 
-@asynccontextmanager
-async def committed_unanswered(connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
+async def committed_unanswered(commits: Commits, rows: list[list[bytes]]) -> None:
     """What a server killed between its commit and its answer looks like."""
-    async with type(connection).transaction(connection):
-        yield
+    await Commits.rows(commits, rows)
     raise psycopg.OperationalError("server closed the connection unexpectedly")
 
 
