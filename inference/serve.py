@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -39,7 +39,7 @@ from inference.releases.selectors import Serving
 class Book(Protocol):
     """Where the pair of records goes. Durable on return, or AuditUnavailableError."""
 
-    async def put(self, entry: Entry, *, keep: bool = False) -> Position: ...
+    def put(self, entry: Entry, *, keep: bool = False) -> Awaitable[Position]: ...
 
 
 _LONGEST_WAIT_S = 5.0
@@ -134,9 +134,13 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
             yield Opened(receipt)
             order = _order(ask, decision, prompt, caller, serving, house.salt)
             async with aclosing(place.in_time(house.engine.generate(order))) as pieces:
+                more = False
                 async for piece in pieces:
-                    house.standing.check_still(caller.rights)  # PolicyRefusal: revoked while it ran
-                    place.saw(piece)
+                    if not more:  # once for all that came at once
+                        house.standing.check_still(caller.rights)  # PolicyRefusal: revoked while it ran
+                    more = piece.more
+                    if not more:
+                        place.saw(piece)
                     pair.saw(piece)
                     yield piece
             cut = pair.finish is Finish.LENGTH
@@ -188,8 +192,8 @@ class Pair:
         self._book = book
         self._caller = caller
         self._intent = intent
-        self._intended: asyncio.Task[Position] | None = None
-        self._concluded: asyncio.Task[Position] | None = None
+        self._intended: asyncio.Future[Position] | None = None
+        self._concluded: asyncio.Future[Position] | None = None
         self._pieces: list[str] = []
         self.finish = Finish.STOP
         self.usage = Usage()
@@ -197,7 +201,7 @@ class Pair:
 
     async def intend(self) -> Position:
         """Durable on return. A caller who leaves meanwhile cannot stop the writing, only the waiting."""
-        self._intended = asyncio.create_task(self._book.put(self._intent))
+        self._intended = asyncio.ensure_future(self._book.put(self._intent))
         return await asyncio.shield(self._intended)
 
     def saw(self, piece: Piece) -> None:
@@ -214,41 +218,52 @@ class Pair:
         if self._intended is None:
             return
         if self._concluded is None:
-            self._concluded = asyncio.create_task(self._conclude(self._intended, outcome))
+            written = self._outcome(self._intended, outcome) if self._intended.done() else self._late(outcome)
+            self._concluded = asyncio.ensure_future(written)
             self._concluded.add_done_callback(_looked_at)
-        # Shielded: being cancelled ourselves is the very thing to be recorded. The book keeps an outcome until the
-        # database is back; the caller is not kept that long.
-        try:
-            async with asyncio.timeout(_LONGEST_WAIT_S):
-                await asyncio.shield(self._concluded)
-        except TimeoutError as error:
-            raise AuditUnavailableError("the outcome is not on record yet") from error
+        if not self._concluded.done():
+            # Only waited for: being cancelled ourselves is the very thing to be recorded. The book keeps an outcome
+            # until the database is back; the caller is not kept that long.
+            await asyncio.wait((self._concluded,), timeout=_LONGEST_WAIT_S)
+        if not self._concluded.done():
+            raise AuditUnavailableError("the outcome is not on record yet")
+        self._concluded.result()
 
-    async def _conclude(self, intended: asyncio.Task[Position], outcome: str) -> Position:
+    async def _late(self, outcome: str) -> Position:
+        """The caller left before the intent was durable: its outcome follows it."""
+        if self._intended is None:
+            raise RuntimeError("an outcome before its intent")
+        await asyncio.wait((self._intended,))
+        return await self._outcome(self._intended, outcome)
+
+    def _outcome(self, intended: asyncio.Future[Position], outcome: str) -> Awaitable[Position]:
         try:
-            position = await intended
+            position = intended.result()
         except AuditUnavailableError:
-            return Position(0, 0)  # nothing ran, and there is no intent to answer
+            return _nothing()  # nothing ran, and there is no intent to answer
         hmac_key, answer_hmac = audit.fingerprint(self.text.encode()) if self._pieces else ("", "")
-        entry = replace(
-            self._intent,
-            at_us=now_us(),
-            kind="outcome",
-            action=Action.INFERENCE_ANSWERED.value,
-            outcome=outcome,
-            answer_hmac=answer_hmac,
-            hmac_key=hmac_key or self._intent.hmac_key,
-            input_tokens=self.usage.input_tokens,
-            output_tokens=self.usage.output_tokens,
-            detail=json.dumps({"intent": [position.shard, position.seq], **self._checks()}),
-        )
-        return await self._book.put(entry, keep=True)
+        ended = {
+            "at_us": now_us(),
+            "kind": "outcome",
+            "action": Action.INFERENCE_ANSWERED.value,
+            "outcome": outcome,
+            "answer_hmac": answer_hmac,
+            "hmac_key": hmac_key or self._intent.hmac_key,
+            "input_tokens": self.usage.input_tokens,
+            "output_tokens": self.usage.output_tokens,
+            "detail": json.dumps({"intent": [position.shard, position.seq], **self._checks()}),
+        }
+        return self._book.put(Entry(**(vars(self._intent) | ended)), keep=True)
 
     def _checks(self) -> dict[str, Any]:
         return {} if self.checked is None else {"checks": self.checked.as_json()}
 
 
-def _looked_at(task: asyncio.Task[Position]) -> None:
+async def _nothing() -> Position:
+    return Position(0, 0)
+
+
+def _looked_at(task: asyncio.Future[Position]) -> None:
     """A task whose waiter has gone must not report its error as one nobody looked at."""
     if not task.cancelled():
         task.exception()

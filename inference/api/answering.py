@@ -54,31 +54,59 @@ async def whole(ask: Ask, *, caller: Caller, desk: Desk) -> Whole:
 
 
 async def while_listening(exchange: Exchange, desk: Desk, caller: Caller, work: Coroutine[Any, Any, None]) -> None:
-    """Run the work; when the caller leaves first, cancel it and wait until it has stopped and is on record.
+    """Do the work; when the caller leaves first, stop it, and return once it has stopped and is on record.
 
     Rights are asked at each piece of an answer. An engine that says nothing has no pieces, so they are asked here too.
     """
-
-    def gone() -> None:
-        caller.left = "client_gone"
-
-    exchange.when_left = gone  # a reader that stalls is found out in the middle of the work
-    running = asyncio.create_task(work)
-    leaving = asyncio.create_task(exchange.left())
-    both = {running, leaving}
+    stop = _Stop(exchange, desk, caller)
     try:
-        while not (await asyncio.wait(both, timeout=_ASK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED))[0]:
-            desk.standing.check_still(caller.rights)
-        if running.done():
-            await running
-            return
-        gone()
-    except PolicyRefusal as refusal:
-        if not running.done():
-            caller.left = refusal.code
-        raise
+        await work
+    except asyncio.CancelledError:
+        if stop.why is None or stop.task.uncancel() > 0:
+            raise
+        raise stop.why from None
     finally:
-        leaving.cancel()
-        running.cancel()
-        await asyncio.wait(both)
-    raise CallerLeftError
+        stop.close()
+
+
+class _Stop:
+    """What may end the work before it is done. It runs in the caller's own task: a second one would cost more than it."""
+
+    def __init__(self, exchange: Exchange, desk: Desk, caller: Caller) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an exchange is answered in a task")
+        self.task = task
+        self.why: Exception | None = None
+        self._desk = desk
+        self._caller = caller
+        exchange.when_left = self._gone  # a reader that stalls is found out in the middle of the work
+        self._leaving = asyncio.create_task(exchange.left())
+        self._leaving.add_done_callback(self._left)
+        self._loop = asyncio.get_running_loop()
+        self._again = self._loop.call_later(_ASK_AGAIN_S, self._ask_again)
+
+    def close(self) -> None:
+        self._again.cancel()
+        self._leaving.cancel()
+
+    def _gone(self) -> None:
+        self._caller.left = "client_gone"
+
+    def _left(self, leaving: asyncio.Task[None]) -> None:
+        if not leaving.cancelled() and self.why is None:
+            self._gone()
+            self._end(CallerLeftError())
+
+    def _ask_again(self) -> None:
+        try:
+            self._desk.standing.check_still(self._caller.rights)
+        except PolicyRefusal as refusal:
+            self._caller.left = refusal.code
+            self._end(refusal)
+        else:
+            self._again = self._loop.call_later(_ASK_AGAIN_S, self._ask_again)
+
+    def _end(self, why: Exception) -> None:
+        self.why = why
+        self.task.cancel()

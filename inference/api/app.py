@@ -62,6 +62,8 @@ class Application:
             log.info("caller_left", extra={"request_id": exchange.request_id})
         except Exception as error:  # noqa: BLE001 - the last line: whatever it is, the caller gets an answer of ours
             await self._refuse(self._desk, exchange, error, rights)
+        finally:
+            exchange.close()
 
     async def _refuse(self, desk: Desk, exchange: Exchange, error: Exception, rights: Rights | None) -> None:
         refusal = errors.refusal(error)
@@ -77,8 +79,7 @@ class Application:
         try:
             if exchange.started:
                 said = exchange.failure(refusal) if exchange.failure else sse.failure(refusal, exchange.request_id)
-                await exchange.event(said)
-                await exchange.end()
+                await exchange.end(said)
             else:
                 await exchange.refuse(refusal)
         except CallerLeftError:

@@ -33,6 +33,7 @@ async def _whole(exchange: Exchange, desk: Desk, request: schemas.ChatRequest, c
 async def _stream(exchange: Exchange, desk: Desk, request: schemas.ChatRequest, caller: Caller) -> None:
     chunks: sse.Chunks | None = None
     held: list[Piece] = []
+    called = envelopes.offered(request.ask.tools, request.ask.tool_choice)
     async with aclosing(answer(request.ask, caller=caller, house=desk.house)) as steps:
         async for step in steps:
             if isinstance(step, Opened):
@@ -43,14 +44,13 @@ async def _stream(exchange: Exchange, desk: Desk, request: schemas.ChatRequest, 
             if not exchange.started:
                 # Not before the engine's first word: until then a refusal can still have its own status.
                 await exchange.stream()
-                await exchange.event(chunks.opening())
+                await exchange.event(chunks.opening(), more=True)
             if isinstance(step, Done):
-                await exchange.event(_end(chunks, request.ask, held, step))
-                await exchange.end()
-            elif envelopes.offered(request.ask.tools, request.ask.tool_choice):
+                await exchange.end(_end(chunks, request.ask, held, step))
+            elif called:
                 held.append(step)  # an envelope means something only once it is closed
-            elif step.text:
-                await exchange.event(chunks.text(step))
+            else:
+                await exchange.event(chunks.text(step) if step.text else b"", more=step.more)
 
 
 def _end(chunks: sse.Chunks, ask: Ask, held: list[Piece], done: Done) -> bytes:

@@ -5,7 +5,6 @@ The official client has no `metadata` here: task and purpose travel in its `extr
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -87,10 +86,10 @@ async def _stream(exchange: Exchange, desk: Desk, request: _Request, caller: Cal
             if not exchange.started:
                 await exchange.stream()  # not before the engine's first word: a refusal can still have its own status
             if isinstance(step, Done):
-                await exchange.event(_closing(head, step, include_usage=request.include_usage))
-                await exchange.end()
-            elif step.text:
-                await exchange.event(_event(head, [_choice(step.text, None, _logprobs(step.logprobs, offset))]))
+                await exchange.end(_closing(head, step, include_usage=request.include_usage))
+            else:
+                choice = _choice(step.text, None, _logprobs(step.logprobs, offset))
+                await exchange.event(_event(head, [choice]) if step.text else b"", more=step.more)
                 offset += len(step.text)
 
 
@@ -104,7 +103,7 @@ def _closing(head: Mapping[str, Any], done: Done, *, include_usage: bool) -> byt
 
 
 def _event(head: Mapping[str, Any], choices: list[dict[str, Any]], extra: Mapping[str, Any] | None = None) -> bytes:
-    return b"data: " + json.dumps({**head, "choices": choices, **(extra or {})}, ensure_ascii=False).encode() + b"\n\n"
+    return sse.event({**head, "choices": choices, **(extra or {})})
 
 
 def _head(receipt: Receipt) -> dict[str, Any]:

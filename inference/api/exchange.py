@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, MutableMapping
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from inference.api.errors import BadRequestError, Refusal
@@ -54,6 +54,11 @@ class Exchange:
         """How a stream that is under way says that it broke off; OpenAI's error event when it is not set."""
         self.when_left: Callable[[], None] = lambda: None
         """Told at once when writing finds that nobody reads, before the work is undone."""
+        self._held: list[bytes] = []
+        self._writer: asyncio.Task[Any] | None = None
+        self._since = 0.0
+        self._stalled = False
+        self._watch: asyncio.TimerHandle | None = None
 
     def header(self, name: bytes) -> str | None:
         """The one value of a header; None when it is missing or came more than once."""
@@ -162,11 +167,27 @@ class Exchange:
         """Begin a body of bytes whose length is not known yet; `event` sends some of it."""
         await self._start(200, b"application/octet-stream", {})
 
-    async def event(self, data: bytes) -> None:
-        await self._push(data, more=True)
+    async def event(self, data: bytes, *, more: bool = False) -> None:
+        """One event, or none. With `more` it waits for the next: what came together leaves together."""
+        self._held.append(data)
+        if not more and (data := self._take_held()):
+            await self._push(data, more=True)
 
-    async def end(self) -> None:
-        await self._push(b"", more=False)
+    async def end(self, data: bytes = b"") -> None:
+        """The last of it, and the end."""
+        self._held.append(data)
+        await self._push(self._take_held(), more=False)
+
+    def close(self) -> None:
+        """Nothing more will be written."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _take_held(self) -> bytes:
+        data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        self._held.clear()
+        return data
 
     async def _whole(self, status: int, media: bytes, body: bytes, headers: dict[str, str]) -> None:
         await self._start(status, media, {**headers, "content-length": str(len(body))})
@@ -184,10 +205,35 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": listed})
 
     async def _push(self, data: bytes, *, more: bool) -> None:
-        # A reader that takes nothing for so long holds a place in the engine for nobody (T16).
+        """Write, unless the reader takes nothing for so long that it holds a place in the engine for nobody (T16)."""
+        loop = asyncio.get_running_loop()
+        self._writer, self._since = asyncio.current_task(), loop.time()
+        if self._watch is None:
+            # One timer for all events: nearly every write returns at once, and a timeout costs as much as the write.
+            self._watch = loop.call_at(self._since + SLOWEST_READER_S, self._look)
         try:
-            async with asyncio.timeout(SLOWEST_READER_S):
-                await self._send({"type": "http.response.body", "body": data, "more_body": more})
-        except (TimeoutError, OSError):
-            self.when_left()
-            raise CallerLeftError from None
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except asyncio.CancelledError:
+            if not self._stalled or self._writer is None or self._writer.uncancel() > 0:
+                raise
+            self._lost()
+        except OSError:
+            self._lost()
+        finally:
+            self._writer = None
+
+    def _lost(self) -> NoReturn:
+        self.when_left()
+        raise CallerLeftError from None
+
+    def _look(self) -> None:
+        """The timer: a write that began too long ago is given up; otherwise armed for when it would be."""
+        loop = asyncio.get_running_loop()
+        self._watch = None
+        if self._writer is None:
+            return
+        if loop.time() - self._since < SLOWEST_READER_S:
+            self._watch = loop.call_at(self._since + SLOWEST_READER_S, self._look)
+            return
+        self._stalled = True
+        self._writer.cancel()

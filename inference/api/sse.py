@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from inference.api.errors import Refusal
 from inference.engines.engine import Piece, Usage
 from inference.policy.tools import Answer, Call
@@ -18,6 +20,8 @@ from inference.serve import Done, Receipt
 
 DONE = b"data: [DONE]\n\n"
 CALLED = "tool_calls"
+_MARK = "the text goes here"
+_encode = msgspec.json.Encoder().encode
 
 
 class Chunks:
@@ -32,12 +36,17 @@ class Chunks:
             "created": int(time.time()),
             "model": receipt.model,
         }
+        # There is one event for each token, and all but the text of it is the same: encoded once.
+        before, _, after = self._event([_choice({"content": _MARK})]).partition(_encode(_MARK))
+        self._before_text, self._after_text = before, after
 
     def opening(self) -> bytes:
         return self._event([_choice({"role": "assistant", "content": ""})])
 
     def text(self, piece: Piece) -> bytes:
-        return self._event([_choice({"content": piece.text}, logprobs=piece.logprobs)])
+        if piece.logprobs:
+            return self._event([_choice({"content": piece.text}, logprobs=piece.logprobs)])
+        return self._before_text + _encode(piece.text) + self._after_text
 
     def called(self, call: Call) -> bytes:
         """The whole call in one event; clients join its pieces, and one is as good as many."""
@@ -53,7 +62,12 @@ class Chunks:
 
     def _event(self, choices: list[dict[str, Any]], extra: dict[str, Any] | None = None) -> bytes:
         body = {**self._head, "choices": choices, **({"usage": None} if self._include_usage else {}), **(extra or {})}
-        return b"data: " + json.dumps(body, ensure_ascii=False).encode() + b"\n\n"
+        return event(body)
+
+
+def event(value: Mapping[str, Any]) -> bytes:
+    """One event of a stream."""
+    return b"data: " + _encode(value) + b"\n\n"
 
 
 def failure(refusal: Refusal, request_id: str) -> bytes:

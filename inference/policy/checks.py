@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ def _check_schema(text: str, wanted: Mapping[str, Any]) -> None:
 
 def _check_codes(record: Mapping[str, Any], text: str, *, cut: bool) -> int:
     """How many given codes the draft does not hold."""
-    given = set(_CODE.findall("\n".join(schema.texts(_texts(record)))))
+    given = set(_CODE.findall("\n".join(_texts(record))))
     listed = record.get("codes")
     named = {code for code in listed if isinstance(code, str)} if isinstance(listed, list) else set()
     given |= named
@@ -71,10 +71,16 @@ def _check_codes(record: Mapping[str, Any], text: str, *, cut: bool) -> int:
     return len(named - found)
 
 
-def _texts(value: Any) -> Any:
-    """A record with its numbers as text: 99213 may be given as a number."""
-    if isinstance(value, Mapping):
-        return {name: _texts(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_texts(item) for item in value]
-    return value if isinstance(value, str) else str(value)
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a record, its names too, and its numbers as text: 99213 may be given as a number."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield name
+            yield from _texts(item)
+    else:
+        yield str(value)
