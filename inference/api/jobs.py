@@ -14,7 +14,7 @@ from inference.api.desk import Desk
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
 from inference.policy.ask import Ask
-from inference.policy.rules import Rights, check_model
+from inference.policy.rules import Rights, check_may_read, check_model
 from inference.queue import selectors, services
 
 _STATES = ("queued", "running", "succeeded", "failed", "cancelled")
@@ -49,6 +49,7 @@ async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str
     """`GET /v1/jobs/{id}`: the state, the position while it waits, the result once it is there."""
     found = await desk.rows.call(selectors.of_client, client=rights.client, ref=argument)
     if found.result is not None:
+        check_may_read(found.job.task, found.job.purpose, rights)
         # A result is patient text leaving the box: no record, no result.
         await desk.channel.put(_read(found, rights, exchange.request_id))
     await exchange.reply(200, _view(found))
@@ -116,6 +117,7 @@ def _read(found: selectors.Answered, rights: Rights, request_id: str) -> Entry:
         request_id=request_id,
         client=rights.client,
         key_id=rights.key_id,
+        end_user=rights.end_user,
         purpose=found.job.purpose,
         task=found.job.task,
     )

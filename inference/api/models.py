@@ -6,24 +6,23 @@ from typing import Any
 
 from inference.admission.errors import AdmissionError
 from inference.api.desk import Desk
-from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
-from inference.policy.rules import Rights
+from inference.policy.rules import Rights, check_model
 from inference.releases.selectors import Serving
 
 
-async def list_(exchange: Exchange, desk: Desk, _rights: Rights, _argument: str) -> None:
-    """`GET /v1/models`: the one approved model, or none."""
+async def list_(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) -> None:
+    """`GET /v1/models`: the one approved model, if it serves and this key may use it."""
     serving = desk.standing.current().serving
-    data = [] if serving is None else [_model(serving)]
+    granted = serving is not None and (rights.models is None or serving.served_model_name in rights.models)
+    data = [_model(serving)] if serving is not None and granted else []
     await exchange.reply(200, {"object": "list", "data": data})
 
 
-async def retrieve(exchange: Exchange, desk: Desk, _rights: Rights, argument: str) -> None:
+async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`GET /v1/models/{model}`."""
     serving = desk.standing.serving()
-    if argument not in {serving.served_model_name, "default"}:
-        raise BadRequestError("model_not_found", "that model is not served here; see /v1/models", param="model")
+    check_model(argument, serving.served_model_name, rights)
     await exchange.reply(200, _model(serving))
 
 

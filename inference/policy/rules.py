@@ -102,6 +102,19 @@ def check_model(model: str, served: str, rights: Rights) -> None:
         raise PolicyRefusal("model_not_granted", "this key is not granted the model that is served", param="model")
 
 
+def check_may_read(task: str, purpose: str, rights: Rights) -> None:
+    """A finished answer is read with the rights that would ask for it now.
+
+    Whether it is PHI is not kept beside it, so for a user it is: unlabelled is PHI.
+    """
+    if purpose not in rights.purposes:
+        raise PolicyRefusal("purpose_not_granted", "its purpose is not granted")
+    if task not in rights.tasks:
+        raise PolicyRefusal("task_not_granted", "its task is not granted")
+    if rights.end_user and not rights.phi:
+        raise PolicyRefusal("phi_not_granted", "the user this key asks for may not read PHI", end_user=rights.end_user)
+
+
 def prepare(ask: Ask, task: Task, *, control: frozenset[str] = frozenset()) -> Prompt:
     """What the model will see; PolicyRefusal when the request has another form than the task, or could pose as a turn.
 

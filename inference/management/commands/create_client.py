@@ -2,6 +2,8 @@
 
 {"name": ..., "title": ..., "owner": ..., "tasks": [...], "purposes": [...], "lane": ..., "phi": true}
 
+and, where the client needs them, "features": [...], "tools": [...], "assertion_required": true.
+
 A client that is already here with the same rights gets another key; with other rights it is refused.
 """
 
@@ -19,6 +21,7 @@ from inference.clients import services as clients
 from inference.clients.errors import ClientError, ClientNotFoundError
 
 _FIELDS = {"name": str, "title": str, "owner": str, "tasks": list, "purposes": list, "lane": str, "phi": bool}
+_OPTIONAL: dict[str, Any] = {"features": [], "tools": [], "assertion_required": False}
 
 
 class Command(BaseCommand):
@@ -46,11 +49,14 @@ def _wanted(text: str) -> dict[str, Any]:
         wanted = json.loads(text)
     except ValueError as error:
         raise CommandError("stdin must hold one JSON object") from error
-    if not isinstance(wanted, dict) or wanted.keys() != _FIELDS.keys():
-        raise CommandError(f"the object has exactly these fields: {', '.join(_FIELDS)}")
-    for name, kind in _FIELDS.items():
+    if not isinstance(wanted, dict) or wanted.keys() - _OPTIONAL.keys() != _FIELDS.keys():
+        raise CommandError(f"the object has the fields {', '.join(_FIELDS)}, and may have {', '.join(_OPTIONAL)}")
+    wanted = {**_OPTIONAL, **wanted}
+    for name, kind in {**_FIELDS, **{name: type(value) for name, value in _OPTIONAL.items()}}.items():
         if not isinstance(wanted[name], kind):
             raise CommandError(f"{name} must be {kind.__name__}")
+        if kind is list and not all(isinstance(item, str) for item in wanted[name]):
+            raise CommandError(f"{name} must be a list of names")
     return wanted
 
 
@@ -59,7 +65,12 @@ def _same_is_here(wanted: dict[str, Any]) -> bool:
         here = selectors.client(wanted["name"])
     except ClientNotFoundError:
         return False
-    grants = (sorted(here.tasks), sorted(here.purposes), here.lane, here.phi)
-    if grants != (sorted(wanted["tasks"]), sorted(wanted["purposes"]), wanted["lane"], wanted["phi"]):
+    grants = ("tasks", "purposes", "lane", "phi", "features", "tools", "assertion_required")
+    if any(_plain(getattr(here, name)) != _plain(wanted[name]) for name in grants):
         raise CommandError("client_exists: a client by that name is here with other rights; change it in the console")
     return True
+
+
+def _plain(grant: Any) -> Any:
+    """A grant as it compares: names without their order."""
+    return sorted(set(grant)) if isinstance(grant, list | tuple) else grant

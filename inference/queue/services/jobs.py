@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from django.db import IntegrityError, transaction
@@ -66,6 +66,7 @@ class Claim:
 def submit(*, actor: str, rights: policy.Rights, ask: Ask, request_id: str, idempotency_key: str = "") -> Accepted:
     """Accept a job: allowed, minimized, sealed, on record. PolicyRefusal or a QueueError otherwise."""
     decision = policy.decide(ask, rights)
+    ask = replace(ask, end_user=rights.end_user or ask.end_user)
     prompt = policy.prepare(ask, decision.task)
     payload = rules.pack(ask, prompt)
     key_hash = hashlib.sha256(idempotency_key.encode()).hexdigest() if idempotency_key else None
@@ -103,7 +104,15 @@ def submit(*, actor: str, rights: policy.Rights, ask: Ask, request_id: str, idem
         target=ref,
         request_id=request_id,
         client=rights.client,
-        detail={"dropped": list(prompt.dropped), "key": rights.key_id, "purpose": ask.purpose, "task": ask.task},
+        detail={
+            "dropped": list(prompt.dropped),
+            "key": rights.key_id,
+            "purpose": ask.purpose,
+            "task": ask.task,
+            # The assertion is over long before the job is: whether the name was proved is known only here.
+            "user": ask.end_user,
+            "user_proved": bool(rights.end_user),
+        },
     )
     return Accepted(ref, Job.State.QUEUED)
 

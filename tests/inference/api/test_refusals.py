@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -99,3 +100,24 @@ async def test_what_is_counted_while_the_tally_is_written_is_not_lost(book: Book
     await refusals.flush()
     await refusals.flush()
     assert (book.count("unknown_field"), book.count("wrong_type")) == (1, 2)
+
+
+async def test_phi_without_the_right_to_it_is_an_act_of_its_own_with_the_user_it_was_asked_for(book: Book) -> None:
+    refusals = Refusals(book)
+    await refusals.record("phi_not_granted", request_id="req_1", rights=WARD, end_user="dr.kim")
+    await refusals.record("phi_not_granted", request_id="req_2", rights=replace(WARD, end_user="dr.lee"), end_user="x")
+    said, proved = book.entries
+    assert {said.action, proved.action} == {"phi.unauthorized_attempt"}
+    assert json.loads(said.detail) == {"count": 1, "user_proved": False, "event": "unauthorized_phi_access_attempt"}
+    assert (said.end_user, proved.end_user, json.loads(proved.detail)["user_proved"]) == ("dr.kim", "dr.lee", True)
+
+
+async def test_users_that_a_caller_invents_are_not_kept_apart_without_end(book: Book) -> None:
+    refusals = Refusals(book)
+    book.away = True
+    for number in range(2000):
+        await refusals.record("phi_not_granted", request_id="req", rights=WARD, end_user=f"user-{number}")
+    assert len(refusals._tally) <= 501
+    book.away = False
+    await refusals.flush()
+    assert book.count("phi_not_granted") == 2000

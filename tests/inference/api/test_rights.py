@@ -15,11 +15,14 @@ from django.utils import timezone
 
 from appliance.alerts import selectors as alerts
 from appliance.alerts import services as alerting
+from appliance.keyring import services as keyring
 from inference.clients import rules
 from inference.clients import services as clients
 from inference.clients.rules import Bounds, Narrowing, Scope
 from inference.clients.tasks import watch_attempts
 from inference.policy.catalog import PURPOSES, TASKS
+from inference.queue.models import Job
+from inference.queue.rules import result_name
 from tests.simulators import lan as lans
 from tests.simulators.identity import Provider
 from tests.simulators.lan import Lan, Reply, chat_body
@@ -107,12 +110,51 @@ def test_a_client_that_must_name_its_user_is_refused_until_it_does(lan: Lan, idp
     assert [row["client"] for row in records(lan, "outcome = 'end_user_required'")]
 
 
-def test_an_assertion_is_in_no_log(lan: Lan, idp: Provider) -> None:
-    tokens = [idp.sign(isoward_phi=True), idp.sign(aud="other"), "guess"]
+def test_a_finished_job_is_read_by_who_may_ask_for_it_and_its_record_says_for_whom_it_was(
+    lan: Lan, idp: Provider
+) -> None:
+    body = {"request": chat_body()}
+    doctor, clerk = idp.sign("dr.lee", isoward_phi=True), idp.sign("clerk.kim")
+    assert lan.ask("POST", "/v1/jobs", body, headers={"X-End-User-Assertion": clerk}).code == "phi_not_granted"
+    ref = lan.ask("POST", "/v1/jobs", body, headers={"X-End-User-Assertion": doctor}).json["id"]
+    (row,) = records(lan, f"action = 'job.accepted' AND target = '{ref}'")
+    detail = json.loads(row["detail"])
+    assert (detail["user"], detail["user_proved"]) == ("dr.lee", True)
+    finish(ref)
+
+    def read(token: str) -> Reply:
+        return lan.ask("GET", f"/v1/jobs/{ref}", headers={"X-End-User-Assertion": token} if token else {})
+
+    assert read(doctor).json["result"]["choices"][0]["message"]["content"] == "Well."
+    assert read(clerk).code == "phi_not_granted"
+    assert read(idp.sign("dr.lee", isoward_phi=True, isoward_tasks=["visit_summary"])).code == "task_not_granted"
+    assert read(idp.sign("dr.lee", isoward_phi=True, isoward_purposes=["HPAYMT"])).code == "purpose_not_granted"
+    readers = [row["end_user"] for row in records(lan, f"action = 'job.read' AND target = '{ref}'")]
+    assert readers == ["dr.lee"]
+
+
+def finish(ref: str) -> None:
+    """As a worker would, without one."""
+    result = {
+        "text": "Well.", "finish": "stop", "input_tokens": 1, "output_tokens": 1, "model": lans.MODEL,
+        "receipt": {"request_id": f"{ref}.1"},
+    }  # fmt: skip
+    Job.objects.filter(ref=ref).update(
+        state=Job.State.SUCCEEDED,
+        finished=timezone.now(),
+        payload=None,
+        result=keyring.seal(json.dumps(result).encode(), aad=result_name(ref)),
+    )
+
+
+def test_neither_a_key_nor_an_assertion_is_in_a_log(lan: Lan, idp: Provider) -> None:
+    tokens = [idp.sign(isoward_phi=True), idp.sign(aud="other"), "guessed.assertion.4711"]
     for token in tokens:
         chat(lan, token)
-    written = lan.log.read_text() + json.dumps(records(lan), default=str)
-    assert not [token for token in tokens if token in written or token.rsplit(".", 1)[-1] in written]
+    lan.ask("GET", f"/v1/models?key={lan.key}", key=f"{lan.key}x")
+    written = lan.log.read_text() + json.dumps(lans.audit_rows(), default=str)
+    for secret in (*tokens, *(token.rsplit(".", 1)[-1] for token in tokens), lan.key, lan.key[13:]):
+        assert secret not in written
 
 
 @pytest.mark.parametrize(
@@ -153,6 +195,7 @@ def test_a_running_answer_ends_with_its_keys_life(lan: Lan) -> None:
     lan.engine.behave = "hang_in_the_middle"
     with stream(lan, "", key=key.plaintext) as wire:
         assert b"rights_withdrawn" in rest(wire)
+    assert lan.ask("GET", "/v1/models", key=key.plaintext).code == "invalid_api_key"
 
 
 class stream:  # noqa: N801 - reads as a context
@@ -264,6 +307,8 @@ def test_a_keys_scope_is_asked_at_each_use(lan: Lan) -> None:
         return lan.ask("POST", CHAT, chat_body(metadata=given), key=key).code
 
     assert refused() == "model_not_granted"
+    assert lan.ask("GET", "/v1/models", key=key).json["data"] == []
+    assert lan.ask("GET", "/v1/models/default", key=key).code == "model_not_granted"
     widened = Scope(Narrowing(tasks=only.tasks, purposes=only.purposes, phi=False))
     key = clients.issue_key(actor="erin", client=lan.client, scope=widened).plaintext
     until(lambda: lan.ask("GET", "/v1/models", key=key).status == 200, 5, "the API knows the key")

@@ -194,7 +194,19 @@ def test_the_command_registers_a_client_and_prints_its_key_alone(monkeypatch: py
     assert len(selectors.client("ward-7").keys) == 2
 
 
-@pytest.mark.parametrize("wanted", ["", "[]", {"name": "ward-7"}, {**WARD, "admin": True}, {**WARD, "phi": 1}])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "",
+        "[]",
+        {"name": "ward-7"},
+        {**WARD, "admin": True},
+        {**WARD, "phi": 1},
+        {**WARD, "tasks": [1]},
+        {**WARD, "tasks": [["a"]]},
+        {**WARD, "tools": "x"},
+    ],
+)
 def test_the_command_takes_exactly_its_fields(monkeypatch: pytest.MonkeyPatch, wanted: Any) -> None:
     with pytest.raises(CommandError):
         create(monkeypatch, wanted)
@@ -205,6 +217,17 @@ def test_the_command_never_changes_rights_by_registering_again(monkeypatch: pyte
     create(monkeypatch, WARD)
     with pytest.raises(CommandError, match="other rights"):
         create(monkeypatch, {**WARD, "lane": "stat"})
+    with pytest.raises(CommandError, match="other rights"):
+        create(monkeypatch, {**WARD, "features": ["tools"]})
+
+
+def test_the_command_grants_features_and_tools_where_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {**WARD, "features": ["tools"], "tools": ["lookup"], "assertion_required": True}
+    for _ in range(2):
+        create(monkeypatch, wanted)
+    here = selectors.client("ward-7")
+    assert (here.features, here.tools, here.assertion_required) == (("tools",), ("lookup",), True)
+    assert len(here.keys) == 2
 
 
 def test_a_key_can_be_issued_by_command(key: services.IssuedKey) -> None:
