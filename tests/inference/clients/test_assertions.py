@@ -75,7 +75,7 @@ def test_what_a_statement_does_not_say_narrows_nothing_but_the_right_to_phi() ->
     [
         {"aud": None}, {"aud": "other"}, {"aud": ["isoward", "other"]}, {"aud": []}, {"aud": {"isoward": 1}},
         {"exp": None}, {"iat": None}, {"exp": "4102444800"}, {"exp": 4102444800.5}, {"exp": True}, {"iat": -1},
-        {"exp": 4102444800}, {"iat": 1}, {"exp": 1, "iat": 1}, {"nbf": "1"}, {"nbf": 4102444800},
+        {"exp": 4102444800}, {"iat": 1}, {"exp": 1, "iat": 1}, {"nbf": "1"}, {"nbf": True}, {"nbf": 4102444800},
         {"sub": None}, {"sub": ""}, {"sub": "x" * 129}, {"sub": "two words"}, {"sub": "dr.lee\n"}, {"sub": 7},
         {"sub": "dr.l\u00e9e"}, {"iss": None}, {"iss": "https://unknown.example"}, {"iss": ["https://idp.hospital.example"]},
         {"isoward_phi": "true"}, {"isoward_phi": 1}, {"isoward_phi": []},
