@@ -18,7 +18,7 @@ from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
 from inference.api.fields import Fields
 from inference.api.forms import Form
-from inference.policy.rules import Rights
+from inference.policy.rules import Rights, check_may_read_phi
 from inference.queue import rules, selectors, services
 from inference.queue.errors import BatchNotFoundError, FileNotStoredError
 
@@ -72,6 +72,7 @@ async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str
 async def content(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`GET /v1/files/{id}/content`: patient text leaves the box, so no record, no content."""
     ref, kind = _which(argument)
+    check_may_read_phi(rights)
     if kind is None:
         await desk.rows.call(selectors.file, client=rights.client, ref=ref)
         parts = _pieces(desk, rights, ref)
@@ -238,4 +239,5 @@ def _read(ref: str, rights: Rights, request_id: str) -> Entry:
         request_id=request_id,
         client=rights.client,
         key_id=rights.key_id,
+        end_user=rights.end_user,
     )

@@ -21,7 +21,7 @@ from inference.api.fields import Fields
 from inference.policy import tools as envelopes
 from inference.policy.ask import Ask, Sampling, Turn
 from inference.policy.catalog import TASKS, Form
-from inference.policy.rules import Rights
+from inference.policy.rules import Rights, check_may_read
 from inference.queue import selectors, services
 from inference.queue.errors import JobFinishedError, JobNotFoundError
 from inference.serve import Caller, Done, Opened, answer
@@ -69,6 +69,7 @@ async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str
     if found.result is not None:
         # A result is patient text leaving the box: no record, no result.
         job = found.job
+        check_may_read(job.task, job.purpose, rights)
         await reading.record(
             exchange, desk, rights, Action.JOB_READ, target=job.ref, task=job.task, purpose=job.purpose
         )

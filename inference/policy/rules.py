@@ -103,14 +103,16 @@ def check_model(model: str, served: str, rights: Rights) -> None:
 
 
 def check_may_read(task: str, purpose: str, rights: Rights) -> None:
-    """A finished answer is read with the rights that would ask for it now.
-
-    Whether it is PHI is not kept beside it, so for a user it is: unlabelled is PHI.
-    """
+    """A finished answer is read with the rights that would ask for it now."""
     if purpose not in rights.purposes:
         raise PolicyRefusal("purpose_not_granted", "its purpose is not granted")
     if task not in rights.tasks:
         raise PolicyRefusal("task_not_granted", "its task is not granted")
+    check_may_read_phi(rights)
+
+
+def check_may_read_phi(rights: Rights) -> None:
+    """What is kept of durable work has no label of its own any more, so for a user it is PHI, as all that is unlabelled."""
     if rights.end_user and not rights.phi:
         raise PolicyRefusal("phi_not_granted", "the user this key asks for may not read PHI", end_user=rights.end_user)
 

@@ -243,6 +243,16 @@ class Feeder:
                     running.task.cancel()
                 elif number not in kept.ids:
                     running.task.cancel()
+                elif running.caller is not None:
+                    self._check_still(running.task, running.caller)
+
+    def _check_still(self, task: asyncio.Task[None], caller: Caller) -> None:
+        """Rights are asked at each piece of an answer; an engine that says nothing gives none to ask at."""
+        try:
+            self._house.standing.check_still(caller.rights)
+        except PolicyRefusal as refusal:
+            caller.left = refusal.code
+            task.cancel()
 
     async def _give_back(self) -> None:
         if self._ready:

@@ -210,9 +210,13 @@ class Bench:
         try:
             while not (await asyncio.wait({running}, timeout=rules.RENEW_S))[0]:
                 await self.house.standing.refresh()
+                self.house.standing.check_still(caller.rights)  # an engine that says nothing gives no piece to ask at
                 if not await self.rows.call(services.renew, actor=self.name, ref=claim.ref, attempt=claim.attempt):
                     caller.left = "cancelled"
                     break
+        except PolicyRefusal as refusal:
+            caller.left = refusal.code
+            raise
         finally:
             running.cancel()
             await asyncio.wait({running})

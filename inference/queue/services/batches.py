@@ -15,7 +15,7 @@ import json
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from django.db import IntegrityError, connection, transaction
@@ -109,7 +109,13 @@ def accept_batch(
         target=ref,
         request_id=request_id,
         client=rights.client,
-        detail={"file": input_file, "key": rights.key_id, "lines": source.lines},
+        detail={
+            "file": input_file,
+            "key": rights.key_id,
+            "lines": source.lines,
+            "user": rights.end_user,
+            "user_proved": bool(rights.end_user),
+        },
     )
     return AcceptedBatch(ref)
 
@@ -193,7 +199,8 @@ class _Writer:
 
     def _asked(self, line: rules.Line) -> bytes:
         decision = policy.decide(line.ask, self._rights)
-        prompt = policy.prepare(line.ask, decision.task)
+        ask = replace(line.ask, end_user=self._rights.end_user) if self._rights.end_user else line.ask
+        prompt = policy.prepare(ask, decision.task)
         ref = rules.line_ref(self._batch.ref, line.number)
         return self._rows.waiting(
             ref,
@@ -201,7 +208,7 @@ class _Writer:
             task=decision.task.id,
             purpose=decision.purpose,
             custom_id=self._sealer.seal(line.custom_id.encode(), aad=rules.custom_id_name(ref)),
-            payload=self._sealer.seal(rules.pack(line.ask, prompt), aad=rules.payload_name(ref)),
+            payload=self._sealer.seal(rules.pack(ask, prompt), aad=rules.payload_name(ref)),
         )
 
     def _refused(self, line: rules.BadLine) -> bytes:
