@@ -7,6 +7,7 @@ round of kills the clients finish, every job must end, and the books are compare
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -23,11 +24,11 @@ from tests.crash.ledger import Ledger
 from tests.crash.points import Points
 from tests.crash.scene import UNKNOWN, Scene, running
 from tests.crash.targets import Target, strike
-from tests.crash.workload import Act, Chats, Jobs, Streams, Workload
+from tests.crash.workload import Act, Batches, Chats, Jobs, Streams, Workload
 from tests.waiting import until
 
 ROUND = 150
-MOST_UNFINISHED = 40
+MOST_UNFINISHED = 60
 BACK_S = 60
 # Every retry of a job with its longest delay, and a lease and a sweep before each (inference/queue/rules.py).
 DRAIN_S = 180
@@ -42,7 +43,6 @@ class Kill:
     point: str
     at: float = 0.0
     hit: bool = False
-    back_s: float | None = None
     pids: list[int] = field(default_factory=list)
 
 
@@ -61,6 +61,7 @@ class Campaign:
     kills: list[Kill] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     found: Facts | None = None
+    _read: set[str] = field(default_factory=set)
     seconds: float = 0.0
 
     def run(self) -> None:
@@ -118,8 +119,6 @@ class Campaign:
         except AssertionError as error:
             self.faults.append(Fault("not_back", str(error)))
             return False
-        if kill is not None:
-            kill.back_s = round(time.time() - kill.at, 3)
         return True
 
     def _compare(self, scene: Scene, ledger: Ledger) -> None:
@@ -128,29 +127,39 @@ class Campaign:
             until(lambda: scene.unfinished() == 0, self.drain_s, "every job has ended")
         scene.close_unanswered()
         found = collect(scene, ledger.lines(), stack.engine_log(self.base))
-        found.results = dict(self.found.results) if self.found else {}
-        self._read_results(scene, found)
+        found.texts = dict(self.found.texts) if self.found else {}
+        self._read_texts(scene, found)
         found.verdict = scene.verdict()
         self.found = found
         self.faults += checker.check(found)[:MOST_FAULTS]
 
-    def _read_results(self, scene: Scene, found: Facts) -> None:
-        """What each client is given for its job, through the door."""
+    def _read_texts(self, scene: Scene, found: Facts) -> None:
+        """What each client is given for what it handed in, through the door."""
         for line in found.ledger:
-            ref = str(line.get("ref", ""))
-            if line["act"] != "accepted" or ref in found.results or ref not in found.jobs:
+            ref, mark = str(line.get("ref", "")), str(line.get("mark", ""))
+            if line["act"] != "accepted" or mark in self._read:
                 continue
-            if found.jobs[ref].state == "succeeded":
+            self._read.add(mark)
+            if ref in found.batches:
+                found.texts.update(_batch_texts(scene, ref))
+            elif ref in found.jobs and found.jobs[ref].state == "succeeded":
                 status, _, body = scene.door.ask(f"/v1/jobs/{ref}")
-                if status != 200 or not body.get("result"):
-                    self.faults.append(Fault("result_unread", f"{ref}: {status}"))
-                    continue
-                found.results[ref] = str(body["result"]["choices"][0]["message"]["content"])
+                found.texts[mark] = str(body["result"]["choices"][0]["message"]["content"]) if status == 200 else ""
 
 
 def _acts(scene: Scene, ledger: Ledger) -> list[Act]:
-    door = scene.door
-    return [Jobs(door, ledger), Jobs(door, ledger), Chats(door, ledger), Streams(door, ledger), Streams(door, ledger)]
+    kinds = (Jobs, Jobs, Batches, Chats, Streams, Streams)
+    return [kind(scene.door, ledger) for kind in kinds]
+
+
+def _batch_texts(scene: Scene, ref: str) -> dict[str, str]:
+    """The lines that were answered, by the name the client gave them."""
+    _, _, batch = scene.door.ask(f"/v1/batches/{ref}")
+    if not batch.get("output_file_id"):
+        return {}
+    _, _, content = scene.door.read(f"/v1/files/{batch['output_file_id']}/content")
+    lines = [json.loads(line) for line in content.splitlines()]
+    return {line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in lines}
 
 
 def _fall(scene: Scene, target: Target, kill: Kill, session: int) -> None:

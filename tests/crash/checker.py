@@ -6,10 +6,11 @@ engine was on record first, and everything on record has exactly one end; no num
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.crash.facts import Facts, key_hash
+from tests.crash.facts import Batch, Facts, Job, key_hash
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 # What a client may be told while parts are down. A 500 is a bug, whatever was killed.
@@ -30,35 +31,45 @@ def check(facts: Facts) -> list[Fault]:
 
 
 def lost(facts: Facts) -> Iterator[Fault]:
-    """0 accepted jobs lost: each is a row, is its client's, and has ended."""
+    """0 accepted jobs lost: each is a row, is its client's, and has ended; a batch has all its lines."""
+    kept: dict[str, Job | Batch] = {**facts.jobs, **facts.batches}
     for line in facts.ledger:
         if line["act"] == "given_up":
             yield Fault("never_acknowledged", f"{line['mark']}: no answer under one idempotency key")
         if line["act"] != "accepted":
             continue
-        job = facts.jobs.get(line["ref"])
-        if job is None:
+        row = kept.get(line["ref"])
+        if row is None:
             yield Fault("job_lost", f"{line['ref']} was accepted and is not in the queue")
-        elif job.key_hash != key_hash(line["mark"]):
+        elif row.key_hash != key_hash(line["mark"]):
             yield Fault("job_foreign", f"{line['ref']} belongs to another idempotency key")
     for job in facts.jobs.values():
         if job.state not in ENDED:
             yield Fault("job_unfinished", f"{job.ref} is still {job.state} after attempt {job.attempt}")
+    lines = Counter(job.batch for job in facts.jobs.values())
+    for batch in facts.batches.values():
+        if not batch.ended:
+            yield Fault("batch_unfinished", f"{batch.ref} has not ended")
+        if lines[batch.row] != batch.total:
+            yield Fault("line_lost", f"{batch.ref} has {lines[batch.row]} of its {batch.total} lines")
 
 
 def twice(facts: Facts) -> Iterator[Fault]:
-    """0 recorded twice: one job per key, one acceptance per job, one answer per job, one run per attempt."""
+    """0 recorded twice: one job per key, one acceptance each, one run per attempt."""
     refs: dict[str, set[str]] = {}
     for line in facts.ledger:
         if line["act"] == "accepted":
             refs.setdefault(line["mark"], set()).add(line["ref"])
-    yield from (Fault("job_twice", f"{mark} became {sorted(found)}") for mark, found in refs.items() if len(found) > 1)
-    for ref in facts.jobs:
+    for mark, found in refs.items():
+        if len(found) > 1:
+            yield Fault("job_twice", f"{mark} became {sorted(found)}")
+    alone = [job.ref for job in facts.jobs.values() if job.batch is None]
+    for ref in (*alone, *facts.batches):
         if facts.acceptances[ref] != 1:
             yield Fault("acceptance_records", f"{ref} has {facts.acceptances[ref]} records of its acceptance")
-    yield from (
-        Fault("engine_twice", f"{name} reached the engine {n} times") for name, n in facts.began.items() if n > 1
-    )
+    for name, times in facts.began.items():
+        if times > 1:
+            yield Fault("engine_twice", f"{name} reached the engine {times} times")
 
 
 def answers(facts: Facts) -> Iterator[Fault]:
@@ -74,12 +85,11 @@ def answers(facts: Facts) -> Iterator[Fault]:
         expected = 1 if job.state == "succeeded" else 0
         if oks.get(job.ref, 0) != expected:
             yield Fault("answer_records", f"{job.ref} {job.state} with {oks.get(job.ref, 0)} answers on record")
-        if job.has_result != bool(expected):
-            yield Fault("result", f"{job.ref} {job.state}, result kept: {job.has_result}")
-    marks = {line["ref"]: line["mark"] for line in facts.ledger if line["act"] == "accepted"}
-    for ref, text in facts.results.items():
-        if marks[ref] not in text:
-            yield Fault("foreign_text", f"{ref} was given a text that is not its own")
+        if expected and not job.has_result:
+            yield Fault("result", f"{job.ref} succeeded and its result is not kept")
+    for mark, text in facts.texts.items():
+        if mark not in text:
+            yield Fault("foreign_text", f"{mark} was given a text that is not its own")
 
 
 def pairs(facts: Facts) -> Iterator[Fault]:

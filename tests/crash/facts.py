@@ -19,14 +19,26 @@ from tests.crash.scene import Scene
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the queue."""
+    """One row of the queue; `batch` is the row of the batch whose line it is."""
 
     ref: str
-    key_hash: str
+    batch: int | None
+    key_hash: str | None
     state: str
     code: str
     attempt: int
     has_result: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Many jobs that were accepted together."""
+
+    row: int
+    ref: str
+    key_hash: str
+    ended: bool
+    total: int
 
 
 @dataclass
@@ -35,7 +47,8 @@ class Facts:
 
     ledger: list[Line]
     jobs: Mapping[str, Job]
-    acceptances: Counter[str]  # job ref -> its job.accepted records
+    batches: Mapping[str, Batch]
+    acceptances: Counter[str]  # ref of a job or a batch -> the records of its acceptance
     intents: Counter[str]  # request id -> its intents
     outcomes: Mapping[str, list[str]]  # request id -> its outcomes
     shards: Mapping[int, tuple[int, int, int]]  # shard -> records, lowest and highest number
@@ -43,7 +56,7 @@ class Facts:
     began: Counter[str]  # request id -> how often the engine was asked
     finished: Counter[str]
     attempts_at: list[float] = field(default_factory=list)  # when the engine was asked for each job
-    results: dict[str, str] = field(default_factory=dict)  # job ref -> the text its client was given
+    texts: dict[str, str] = field(default_factory=dict)  # the mark of a prompt -> the text its client was given
     verdict: Mapping[str, Any] = field(default_factory=dict)  # verify_audit's report
 
 
@@ -57,9 +70,14 @@ def collect(scene: Scene, ledger: list[Line], engine_log: Path) -> Facts:
     with scene.database() as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         jobs = connection.execute(
-            "SELECT ref, idempotency_hash, state, code, attempt, result IS NOT NULL FROM queue_job"
+            "SELECT ref, batch_id, idempotency_hash, state, code, attempt, result IS NOT NULL FROM queue_job"
         ).fetchall()
-        accepted = connection.execute("SELECT target FROM audit_record WHERE action = 'job.accepted'").fetchall()
+        batches = connection.execute(
+            "SELECT id, ref, idempotency_hash, finished IS NOT NULL, total FROM queue_batch"
+        ).fetchall()
+        accepted = connection.execute(
+            "SELECT target FROM audit_record WHERE action IN ('job.accepted', 'batch.accepted')"
+        ).fetchall()
         pairs = connection.execute(
             "SELECT request_id, kind, outcome FROM audit_record WHERE kind IN ('intent', 'outcome')"
         ).fetchall()
@@ -75,6 +93,7 @@ def collect(scene: Scene, ledger: list[Line], engine_log: Path) -> Facts:
     return Facts(
         ledger=ledger,
         jobs={row[0]: Job(*row) for row in jobs},
+        batches={row[1]: Batch(*row) for row in batches},
         acceptances=Counter(target for (target,) in accepted),
         intents=Counter(request_id for request_id, kind, _ in pairs if kind == "intent"),
         outcomes=outcomes,

@@ -53,7 +53,7 @@ PLANTS = (
     Plant(
         name="claim-without-fence",
         why="a second bell takes a job that another attempt holds",
-        file="inference/queue/services.py",
+        file="inference/queue/services/jobs.py",
         old="Job.objects.filter(ref=ref, state=Job.State.QUEUED, not_before__lte=now).update(",
         new="Job.objects.filter(ref=ref, not_before__lte=now).update(",
         targets=("worker-child",),
@@ -63,9 +63,9 @@ PLANTS = (
     Plant(
         name="outcome-forgotten",
         why="the sweep moves a dead attempt's job and leaves its intent without an outcome",
-        file="inference/queue/services.py",
-        old="    if had_intent:\n",
-        new="    if had_intent and not ended:\n",
+        file="inference/queue/services/sweeps.py",
+        old="    audit.write_all(records)\n",
+        new="    audit.write_all(records[:0])\n",
         targets=("worker-main", "worker-child"),
         point="attempt",
         found_by=frozenset({"pair"}),

@@ -36,7 +36,8 @@ Strike = Callable[[int], None]
 _SESSIONS = "SELECT pid FROM pg_stat_activity WHERE usename = current_user AND application_name <> 'campaign' AND "
 _COMMITTING = _SESSIONS + "state = 'active' AND query ~* '^(COMMIT|COPY|RELEASE)'"
 _BLOCKED = _SESSIONS + "wait_event_type = 'Lock' AND query LIKE 'INSERT INTO audit_shard%'"
-_SWEEPING = _SESSIONS + "state <> 'idle' AND query LIKE '%SKIP LOCKED%'"
+# Matched by how the statement goes on after its columns: the view cuts it off before SKIP LOCKED.
+_SWEEPING = _SESSIONS + "state <> 'idle' AND query ~ '^SELECT .*\"(lease_until|rung_at)\" <'"
 _ATTEMPTS = "SELECT 0 FROM queue_job WHERE intent_open"
 _LOCK = "SELECT id FROM audit_shard WHERE writer = 'ledger' FOR UPDATE"
 

@@ -52,7 +52,6 @@ def _target(kills: Sequence[Kill], found: Facts | None) -> Json:
         "points": {
             point: {"n": n, "hit": hits[point]} for point, n in sorted(Counter(kill.point for kill in kills).items())
         },
-        "back_s": _spread(kill.back_s for kill in kills if kill.back_s is not None),
         "answers_again_s": _spread(_until_next(struck, _answer_times(found))),
         "works_again_s": _spread(_until_next(struck, found.attempts_at if found else [])),
     }
@@ -61,10 +60,12 @@ def _target(kills: Sequence[Kill], found: Facts | None) -> Json:
 def _work(found: Facts) -> Json:
     outcomes = Counter(outcome for ends in found.outcomes.values() for outcome in ends)
     return {
-        "jobs_accepted": sum(line["act"] == "accepted" for line in found.ledger),
+        "jobs_accepted": sum(line["act"] == "accepted" and line["ref"] in found.jobs for line in found.ledger),
+        "batches_accepted": sum(line["act"] == "accepted" and line["ref"] in found.batches for line in found.ledger),
+        "lines_of_batches": sum(job.batch is not None for job in found.jobs.values()),
         "jobs_ended": dict(Counter(f"{job.state} {job.code}".strip() for job in found.jobs.values())),
         "attempts": sum(job.attempt for job in found.jobs.values()),
-        "results_read": len(found.results),
+        "texts_read": len(found.texts),
         "interactive_answered": sum(line["act"] == "answered" for line in found.ledger),
         "interactive_left": sum(line["act"] == "left" for line in found.ledger),
         "connections_cut": sum(line["act"] == "unanswered" for line in found.ledger),
@@ -142,13 +143,16 @@ def show(report: Mapping[str, Any]) -> str:
         [f"commit {report['commit']}, seed {report['seed']}, {report['machine']['cpu']}"],
     )
     if campaign:
-        lines.append(f"{'target':<18} {'kills':>5} {'< 95 %':>8}  back: median, max  points: came of tried")
+        lines.append(
+            f"{'target':<18} {'kills':>5} {'< 95 %':>8}  answers, works again after: median, longest   points: came of tried"
+        )
         for name, row in campaign["targets"].items():
             points = ", ".join(f"{point} {of['hit']}/{of['n']}" for point, of in row["points"].items())
-            back = row["back_s"] or {"median": 0, "max": 0}
-            lines.append(
-                f"{name:<18} {row['n']:>5} {row['bound_95'] or 0:>8}  {back['median']:>6} s {back['max']:>6} s  {points}"
+            again = "  ".join(
+                f"{row[what].get('median', 0):>5} s {row[what].get('max', 0):>5} s"
+                for what in ("answers_again_s", "works_again_s")
             )
+            lines.append(f"{name:<18} {row['n']:>5} {row['bound_95'] or 0:>8}  {again}  {points}")
         lines += [f"{name}: {value}" for name, value in campaign["work"].items()]
         lines += [f"FAULT {fault['code']}: {fault['what']}" for fault in campaign["faults"]]
     for plant in report["planted"]:

@@ -32,6 +32,11 @@ START_S = 120
 SEALED_S = 30
 UNKNOWN = 1_000_000
 
+_UNFINISHED = """
+SELECT (SELECT count(*) FROM queue_job WHERE state IN ('queued', 'running'))
+     + (SELECT count(*) FROM queue_batch WHERE finished IS NULL)
+"""
+
 _CLOSE = """
 from datetime import timedelta
 from django.utils import timezone
@@ -90,9 +95,9 @@ class Scene:
             return connection.connect_ex(str(path)) == 0
 
     def unfinished(self) -> int:
-        """Jobs that have not ended; a great many when nobody can say."""
+        """Jobs and batches that have not ended; a great many when nobody can say."""
         try:
-            return int(self.rows("SELECT count(*) FROM queue_job WHERE state IN ('queued', 'running')")[0][0])
+            return int(self.rows(_UNFINISHED)[0][0])
         except psycopg.Error:
             return UNKNOWN
 

@@ -16,7 +16,8 @@ from types import FrameType
 from provisioning import site_config, site_keys
 from provisioning.evaluation import site_file, stack, supervisor
 
-PROCESSES = ("api", "worker", "chores", "beat", "sealer")
+# No part in a request or a job, and the engines' supervisor would look for a real one.
+LEFT_OUT = frozenset({"console", "engines", "sampler"})
 ENGINE = "engine"
 LONGEST_S = 3 * 3600.0
 
@@ -79,7 +80,7 @@ def _start(keeper: supervisor.Supervisor, layout: site_file.Layout, site: site_c
     key = stack.manage(layout, "shell", "-v", "0", "-c", _PREPARE, role=app).split()[-1]
     keeper.start(_engine(layout, site))
     for program in stack.appliance(layout, site):
-        if program.name in PROCESSES:
+        if program.name not in LEFT_OUT:
             keeper.start(program)
     fresh = key_file(layout.base).with_suffix(".new")
     fresh.write_text(key, encoding="ascii")

@@ -16,8 +16,6 @@ import psycopg
 
 from tests.crash.scene import Scene
 
-POOL = 2  # `-c 2`, see provisioning/evaluation/stack.py
-
 
 @dataclass(frozen=True)
 class Target:
@@ -45,8 +43,9 @@ def _backends(scene: Scene) -> list[int]:
     return []
 
 
-def _pool_is_full(program: str) -> Callable[[Scene], bool]:
-    return lambda scene: len(scene.children(program)) >= POOL
+def _pool_is_full(program: str, processes: int = 2) -> Callable[[Scene], bool]:
+    """As many as its `-c` says, see provisioning/evaluation/stack.py."""
+    return lambda scene: len(scene.children(program)) >= processes
 
 
 def _beats(scene: Scene) -> bool:
@@ -64,6 +63,8 @@ TARGETS = (
     Target("api-master", _main("api"), Scene.answers, ("random", "accepted", "reading", "commit")),
     Target("worker-child", _child("worker"), _pool_is_full("worker"), ("random", "attempt", "commit", "midway")),
     Target("worker-main", _main("worker"), _pool_is_full("worker"), ("random", "attempt", "accepted", "midway")),
+    Target("feeder-child", _child("feeder"), _pool_is_full("feeder", 1), ("random", "attempt", "commit")),
+    Target("feeder-main", _main("feeder"), _pool_is_full("feeder", 1), ("random", "attempt", "accepted")),
     Target("chores-child", _child("chores"), _pool_is_full("chores"), ("random", "sweep")),
     Target("chores-main", _main("chores"), _pool_is_full("chores"), ("random", "sweep")),
     Target("beat", _main("beat"), _beats, ("random", "sweep", "accepted")),

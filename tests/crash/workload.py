@@ -1,7 +1,7 @@
 """What the appliance is asked while it is being killed, and how each answer goes on the books.
 
-Every act is one class with `act`; a campaign runs each in as many threads as its list says. Another kind of work
-(batches, say) is one more class here, with its acknowledged jobs written as `accepted`.
+Every act is one class with `act`; a campaign runs each in as many threads as its list says. Another kind of work is one
+more class here; what is handed in for later is written as `accepted`, under the idempotency key it was handed in with.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ from typing import Any, Protocol
 from tests.crash.ledger import Ledger
 
 MODEL = "default"
+ENDPOINT = "/v1/chat/completions"
+LINES = 8
 LABELS = {"task": "progress_note", "purpose": "TREAT"}
 ANSWERED_WITHIN_S = 30
 ACKNOWLEDGED_WITHIN_S = 120.0
 PAUSE_S = 0.1
+
+
+Answer = tuple[int, str | None, Any]  # status, Retry-After, JSON
 
 
 @dataclass
@@ -37,20 +42,36 @@ class Door:
         sent = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json", **headers}
         method = "GET" if body is None else "POST"
         try:
-            wire.request(method, path, None if body is None else json.dumps(body), sent)
+            data = body if body is None or isinstance(body, bytes) else json.dumps(body)
+            wire.request(method, path, data, sent)
             return wire, wire.getresponse()
         except BaseException:
             wire.close()
             raise
 
-    def ask(self, path: str, body: Any = None, **headers: str) -> tuple[int, str | None, Any]:
-        """Status, Retry-After and the JSON; an OSError or HTTPException when there was no whole answer."""
+    def ask(self, path: str, body: Any = None, **headers: str) -> Answer:
+        """An OSError or HTTPException when there was no whole answer."""
+        status, wait, data = self.read(path, body, **headers)
+        return status, wait, json.loads(data)
+
+    def read(self, path: str, body: Any = None, **headers: str) -> tuple[int, str | None, bytes]:
+        """The same, as bytes."""
         wire, response = self.open(path, body, **headers)
         try:
-            data = response.read()
+            return response.status, response.getheader("retry-after"), response.read()
         finally:
             wire.close()
-        return response.status, response.getheader("retry-after"), json.loads(data)
+
+    def upload(self, lines: bytes) -> Answer:
+        """`POST /v1/files`."""
+        edge = secrets.token_hex(8)
+        parts = [("purpose", "", b"batch"), ("file", '; filename="lines.jsonl"', lines)]
+        body = b"".join(
+            f'--{edge}\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + value + b"\r\n"
+            for name, more, value in parts
+        )
+        form = {"Content-Type": f"multipart/form-data; boundary={edge}"}
+        return self.ask("/v1/files", body + f"--{edge}--\r\n".encode(), **form)
 
 
 # What a killed server looks like from outside: refused, reset, cut, or silent for too long.
@@ -64,8 +85,8 @@ class Act(Protocol):
 
 
 @dataclass
-class Jobs:
-    """Hands in a job under an idempotency key, and again under the same one until it is acknowledged."""
+class Later:
+    """Work that is handed in under an idempotency key, and again under the same one until it is acknowledged."""
 
     door: Door
     ledger: Ledger
@@ -75,18 +96,43 @@ class Jobs:
         until = time.monotonic() + ACKNOWLEDGED_WITHIN_S
         while time.monotonic() < until:
             try:
-                status, wait, answer = self.door.ask(
-                    "/v1/jobs", {"request": _request(mark)}, **{"Idempotency-Key": mark}
-                )
+                status, wait, answer = self._hand_in(mark)
             except CUT as error:
-                self.ledger.write("unanswered", kind="job", mark=mark, error=type(error).__name__)
+                self.ledger.write("unanswered", kind=type(self).__name__, error=type(error).__name__)
             else:
-                if status == 202:
+                if status in {200, 202}:
                     self.ledger.write("accepted", ref=answer["id"], mark=mark)
                     return
-                _refused(self.ledger, "job", status, wait, answer)
+                _refused(self.ledger, type(self).__name__, status, wait, answer)
             time.sleep(PAUSE_S)  # as a polite client does
         self.ledger.write("given_up", mark=mark)
+
+    def _hand_in(self, mark: str) -> Answer:
+        raise NotImplementedError
+
+
+@dataclass
+class Jobs(Later):
+    """One job at a time."""
+
+    def _hand_in(self, mark: str) -> Answer:
+        return self.door.ask("/v1/jobs", {"request": _request(mark)}, **{"Idempotency-Key": mark})
+
+
+@dataclass
+class Batches(Later):
+    """A few lines in a file, and a batch of them. The file is stored once; only the batch has a key."""
+
+    _file: tuple[str, str] = ("", "")
+
+    def _hand_in(self, mark: str) -> Answer:
+        if self._file[0] != mark:
+            status, wait, answer = self.door.upload(_lines(mark))
+            if status != 200:
+                return status, wait, answer
+            self._file = (mark, answer["id"])
+        asked = {"input_file_id": self._file[1], "endpoint": ENDPOINT, "completion_window": "24h"}
+        return self.door.ask("/v1/batches", asked, **{"Idempotency-Key": mark})
 
 
 @dataclass
@@ -99,7 +145,7 @@ class Chats:
     def act(self) -> None:
         mark = _mark()
         try:
-            status, wait, answer = self.door.ask("/v1/chat/completions", _request(mark))
+            status, wait, answer = self.door.ask(ENDPOINT, _request(mark))
         except CUT as error:
             self.ledger.write("unanswered", kind="chat", error=type(error).__name__)
             return
@@ -119,7 +165,7 @@ class Streams:
     def act(self) -> None:
         mark = _mark()
         try:
-            wire, response = self.door.open("/v1/chat/completions", {**_request(mark), "stream": True})
+            wire, response = self.door.open(ENDPOINT, {**_request(mark), "stream": True})
         except CUT as error:
             self.ledger.write("unanswered", kind="stream", error=type(error).__name__)
             return
@@ -179,7 +225,7 @@ class Workload:
     def _run(self, act: Act) -> None:
         try:
             while not self._stopping.wait(random.uniform(0.05, 0.3)):
-                if not (isinstance(act, Jobs) and self.busy()):
+                if not (isinstance(act, Later) and self.busy()):
                     act.act()
         except Exception as error:  # noqa: BLE001 - a client that fell over must turn the campaign red, not end a thread
             self.failures.append(f"{type(act).__name__}: {type(error).__name__}: {error}")
@@ -195,6 +241,16 @@ def _events(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 def _mark() -> str:
     return f"mark-{secrets.token_hex(8)}"
+
+
+def marks_of(mark: str) -> list[str]:
+    """The marks of a batch's lines, from the batch's own."""
+    return [f"mark-{number}{mark.removeprefix('mark-')[1:]}" for number in range(LINES)]
+
+
+def _lines(mark: str) -> bytes:
+    asked = [{"custom_id": each, "method": "POST", "url": ENDPOINT, "body": _request(each)} for each in marks_of(mark)]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in asked)
 
 
 def _request(mark: str) -> dict[str, Any]:

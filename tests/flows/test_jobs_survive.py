@@ -102,6 +102,16 @@ def test_kill_9_of_the_worker_in_the_middle_of_jobs_loses_none_and_repeats_none(
     assert_each_answered_once(box, refs, 120)
 
 
+def test_kill_9_of_the_engine_in_the_middle_of_jobs_makes_them_wait_and_loses_none(box: Box) -> None:
+    refs = [submit(box, 30 + number, tokens=200) for number in range(4)]
+    until(lambda: any(state(box, ref) == "running" for ref in refs), 30, "a job is running")
+    (slot,) = box.sql("SELECT slot FROM releases_deployment WHERE state = 'serving'")[0]
+    for member in psutil.Process(box.pid(f"keeper-{slot}")).children(recursive=True):
+        member.kill()
+    # The keeper verifies every byte and starts it again, which takes most of a minute here.
+    assert_each_answered_once(box, refs, 280)
+
+
 @pytest.mark.parametrize("again", [1, 2])
 def test_flushall_with_jobs_accepted_loses_none(box: Box, again: int) -> None:
     box.stop("worker")
