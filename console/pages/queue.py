@@ -14,11 +14,13 @@ from inference.queue import selectors as queue
 LEVELS = {"queued": "unknown", "running": "unknown", "succeeded": "well", "failed": "failed", "cancelled": "unknown"}
 WORDS = {"queued": "Waiting", "running": "Running", "succeeded": "Done", "failed": "Failed", "cancelled": "Cancelled"}
 
+BATCH_WORDS = {"validating": "Being read", "in_progress": "In progress", "cancelling": "Being cancelled"}
+
 
 @access.requires(Permission.QUEUE_VIEW)
 @require_GET
 def index(request: HttpRequest) -> HttpResponse:
-    """The line, what runs, and the newest jobs."""
+    """The line and its head, the batches, what runs, and the newest jobs."""
     return render(request, "console/queue/list.html", _context())
 
 
@@ -32,7 +34,11 @@ def live(request: HttpRequest) -> HttpResponse:
 def _context() -> dict[str, object]:
     return {
         "line": queue.line(),
+        "batches": [
+            {"batch": batch, "word": BATCH_WORDS.get(batch.state, batch.state)} for batch in queue.open_batches()
+        ],
         "running": queue.running(),
+        "next_up": queue.next_up(),
         "recent": [
             {"job": job, "level": LEVELS.get(job.state, "unknown"), "word": WORDS.get(job.state, job.state)}
             for job in queue.recent()

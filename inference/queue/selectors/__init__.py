@@ -20,7 +20,7 @@ from inference.queue.selectors.batches import (
     unfinished_lines,
 )
 from inference.queue.selectors.jobs import Answered, JobView, Page, list_of_client, of_client
-from inference.queue.selectors.line import ClientLine, Line, line, recent, running, unanswered_intents
+from inference.queue.selectors.line import ClientLine, Line, Waiting, line, next_up, recent, running, unanswered_intents
 
 __all__ = [
     "Answered",
@@ -32,6 +32,7 @@ __all__ = [
     "JobView",
     "Line",
     "Page",
+    "Waiting",
     "batch",
     "batches",
     "counts",
@@ -42,6 +43,7 @@ __all__ = [
     "line",
     "list_of_client",
     "next_line",
+    "next_up",
     "of_client",
     "open_batches",
     "output",

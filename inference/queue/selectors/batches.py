@@ -60,7 +60,8 @@ class BatchView:
     metadata: Mapping[str, str] | None = field(default=None, repr=False)
 
     @property
-    def waiting(self) -> int:
+    def left(self) -> int:
+        """How many lines wait or run."""
         return self.counts.total - self.counts.completed - self.counts.failed
 
 

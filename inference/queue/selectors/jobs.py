@@ -16,12 +16,17 @@ from inference.queue import rules
 from inference.queue.errors import JobNotFoundError
 from inference.queue.models import Job
 
+SEALED = ("payload", "result", "custom_id")
+"""Columns that no list reads: they are most of a row, and of no use unopened."""
+
 
 @dataclass(frozen=True)
 class JobView:
     """One job without its contents."""
 
     ref: str
+    line: int | None
+    """Which line of a batch it is; None when it stands alone."""
     client: str
     task: str
     purpose: str
@@ -69,7 +74,7 @@ def of_client(*, client: str, ref: str) -> Answered:
 
 def list_of_client(*, client: str, state: str = "", batch: str = "", after: str = "", limit: int = 20) -> Page:
     """A client's jobs that stand alone, or the lines of one of its batches; from the newest, or from `after` on."""
-    rows = Job.objects.filter(client=client).defer("payload", "result", "custom_id")
+    rows = Job.objects.filter(client=client).defer(*SEALED)
     rows = rows.filter(batch__ref=batch) if batch else rows.filter(batch=None)
     if state:
         rows = rows.filter(state=state)
@@ -102,6 +107,7 @@ def places(rows: Sequence[Job]) -> dict[int, int]:
 def view(row: Job) -> JobView:
     return JobView(
         ref=row.ref,
+        line=row.line,
         client=row.client,
         task=row.task,
         purpose=row.purpose,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from django.db.models import Count, Exists, Min, OuterRef
+from django.db.models import Count, Exists, Min, OuterRef, Q
 from django.utils import timezone
 
 from appliance.audit.models import Record
 from inference.queue.models import Job
-from inference.queue.selectors.jobs import JobView, view
+from inference.queue.selectors.jobs import SEALED, JobView, view
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,18 @@ class ClientLine:
     """How much of the line is one client's."""
 
     client: str
-    queued: int
-    running: int
+    queued: int = 0
+    running: int = 0
+    finished_last_hour: int = 0
+    oldest_age: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A job that waits, and its place in the whole line; 1 is next."""
+
+    place: int
+    job: JobView
 
 
 @dataclass(frozen=True)
@@ -36,34 +47,67 @@ class Line:
 
 
 def line() -> Line:
-    """Depth, age, rate and shares."""
+    """Depth, age, rate and shares. Two queries, whatever is in the line: the page asks every few seconds."""
     now = timezone.now()
-    queued = Job.objects.filter(state=Job.State.QUEUED)
-    oldest = queued.aggregate(at=Min("created"))["at"]
-    counts: dict[str, dict[str, int]] = {}
-    unfinished = Job.objects.filter(state__in=[Job.State.QUEUED, Job.State.RUNNING])
-    for row in unfinished.values("client", "state").annotate(n=Count("id")).order_by("client"):
-        counts.setdefault(row["client"], {})[row["state"]] = row["n"]
-    hour = Job.objects.filter(finished__gte=now - timedelta(hours=1))
+    unfinished = Q(state__in=[Job.State.QUEUED, Job.State.RUNNING])
+    waiting = (
+        Job.objects.filter(unfinished)
+        .order_by()
+        .values("client")
+        .annotate(
+            queued=Count("id", filter=Q(state=Job.State.QUEUED)),
+            running=Count("id", filter=Q(state=Job.State.RUNNING)),
+            oldest=Min("created", filter=Q(state=Job.State.QUEUED)),
+        )
+    )
+    done = (
+        Job.objects.filter(finished__gte=now - timedelta(hours=1))
+        .order_by()
+        .values("client")
+        .annotate(
+            hour=Count("id"),
+            minute=Count("id", filter=Q(finished__gte=now - timedelta(minutes=1))),
+            failed=Count("id", filter=Q(state=Job.State.FAILED)),
+        )
+    )
+    lines: dict[str, dict[str, Any]] = {row["client"]: dict(row) for row in waiting}
+    ended: dict[str, dict[str, Any]] = {row["client"]: dict(row) for row in done}
+    oldest = [row["oldest"] for row in lines.values() if row["oldest"] is not None]
     return Line(
-        depth=sum(c.get("queued", 0) for c in counts.values()),
-        running=sum(c.get("running", 0) for c in counts.values()),
-        oldest_age=None if oldest is None else now - oldest,
-        finished_last_minute=hour.filter(finished__gte=now - timedelta(minutes=1)).count(),
-        finished_last_hour=hour.count(),
-        failed_last_hour=hour.filter(state=Job.State.FAILED).count(),
-        clients=tuple(ClientLine(name, c.get("queued", 0), c.get("running", 0)) for name, c in counts.items()),
+        depth=sum(row["queued"] for row in lines.values()),
+        running=sum(row["running"] for row in lines.values()),
+        oldest_age=now - min(oldest) if oldest else None,
+        finished_last_minute=sum(row["minute"] for row in ended.values()),
+        finished_last_hour=sum(row["hour"] for row in ended.values()),
+        failed_last_hour=sum(row["failed"] for row in ended.values()),
+        clients=tuple(
+            ClientLine(
+                client=name,
+                queued=lines.get(name, {}).get("queued", 0),
+                running=lines.get(name, {}).get("running", 0),
+                finished_last_hour=ended.get(name, {}).get("hour", 0),
+                oldest_age=now - at if (at := lines.get(name, {}).get("oldest")) else None,
+            )
+            for name in sorted(lines.keys() | ended.keys())
+        ),
     )
 
 
-def running() -> tuple[JobView, ...]:
+def running(*, limit: int = 50) -> tuple[JobView, ...]:
     """What workers hold now, oldest first."""
-    return tuple(view(row) for row in Job.objects.filter(state=Job.State.RUNNING).order_by("started"))
+    rows = Job.objects.filter(state=Job.State.RUNNING).order_by("started", "id").defer(*SEALED)
+    return tuple(view(row) for row in rows[:limit])
+
+
+def next_up(*, limit: int = 20) -> tuple[Waiting, ...]:
+    """The head of the line."""
+    rows = Job.objects.filter(state=Job.State.QUEUED).order_by("id").defer(*SEALED)
+    return tuple(Waiting(place, view(row)) for place, row in enumerate(rows[:limit], start=1))
 
 
 def recent(*, limit: int = 50) -> tuple[JobView, ...]:
-    """The newest jobs in whatever state."""
-    return tuple(view(row) for row in Job.objects.order_by("-id")[:limit])
+    """The newest jobs that stand alone, in whatever state."""
+    return tuple(view(row) for row in Job.objects.filter(batch=None).order_by("-id").defer(*SEALED)[:limit])
 
 
 def unanswered_intents(*, since: datetime, until: datetime, limit: int) -> list[Record]:

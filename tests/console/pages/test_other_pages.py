@@ -10,6 +10,11 @@ from appliance.alerts import selectors as alerts
 from appliance.alerts import services as alerting
 from appliance.alerts.rules import Severity
 from inference.clients import services as clients
+from inference.policy.ask import Ask
+from inference.policy.catalog import Lane
+from inference.policy.rules import Rights
+from inference.queue import services as queue
+from inference.queue.rules import BadLine, Line
 from inference.releases import selectors as releases
 from inference.releases import services as deploying
 from tests.console.conftest import Enter
@@ -91,6 +96,25 @@ def test_an_empty_queue_says_how_work_gets_there(door: Enter) -> None:
     page = text(door("bob").get("/queue"))
     assert "Nothing waits and nothing runs." in page
     assert "POST /v1/jobs" in page
+
+
+def test_the_queue_shows_batches_their_lines_and_who_is_next_and_nothing_of_what_was_asked(door: Enter) -> None:
+    rights = Rights(
+        client="ward-7", key_id="iwk_00000000", tasks=frozenset({"progress_note"}), purposes=frozenset({"TREAT"}),
+        lane=Lane.BATCH, phi=True,
+    )  # fmt: skip
+    source = queue.begin_file(rights=rights, name="Quimby.jsonl")
+    queue.add_piece(ref=source, number=0, content=b"{}\n")
+    queue.finish_file(actor="ward-7", rights=rights, ref=source, lines=2, request_id="r")
+    ref = queue.accept_batch(actor="ward-7", rights=rights, input_file=source).ref
+    page = text(door("bob").get("/queue"))
+    assert (ref in page, "Being read" in page) == (True, True)
+    ask = Ask(model="default", task="progress_note", purpose="TREAT", record={"plan": "Quimby"})
+    given: list[Line | BadLine] = [Line(1, "Quimby", ask), BadLine(2, "invalid_json", "Quimby", custom_id="Quimby")]
+    queue.expand_batch(actor="reader", ref=ref, read=lambda *_: given)
+    page = text(door("bob").get("/queue/live"))
+    assert (ref in page, "In progress" in page, "line 1 of a batch" in page) == (True, True, True)
+    assert "Quimby" not in page
 
 
 def test_roles_that_would_let_one_person_propose_and_approve_are_refused(door: Enter) -> None:

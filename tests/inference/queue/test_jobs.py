@@ -279,7 +279,10 @@ def test_the_line_at_a_glance(rights: Rights, bench: Bench, engine: EngineStandI
     line = selectors.line()
     assert (line.depth, line.running, line.finished_last_hour) == (1, 1, 1)
     assert line.oldest_age is not None
-    assert line.clients == (selectors.ClientLine("ward-7", queued=1, running=1),)
+    (client,) = line.clients
+    assert (client.client, client.queued, client.running, client.finished_last_hour) == ("ward-7", 1, 1, 1)
+    assert client.oldest_age == line.oldest_age
+    assert [(waiting.place, waiting.job.ref) for waiting in selectors.next_up()] == [(1, third)]
     assert [job.ref for job in selectors.running()] == [second]
     assert [job.ref for job in selectors.recent()] == [third, second, first]
 
