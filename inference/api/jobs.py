@@ -17,7 +17,7 @@ from inference.policy.ask import Ask
 from inference.policy.rules import Rights, check_may_read, check_model
 from inference.queue import selectors, services
 
-_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -59,7 +59,7 @@ async def list_(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) 
     """`GET /v1/jobs`: the client's own, newest first, each with its place in the line; or the lines of one batch."""
     fields = exchange.query()
     page = pages.asked(fields, most=100)
-    state, batch = fields.choice("state", _STATES), fields.token("batch")
+    state, batch = fields.choice("state", STATES), fields.token("batch")
     fields.end()
     found = await desk.rows.call(
         selectors.list_of_client, client=rights.client, state=state, batch=batch, after=page.after, limit=page.limit

@@ -24,7 +24,6 @@ from inference.api import (
     responses,
     tasks,
 )
-from inference.api import audio, chat, completions, decisions, embeddings, explain, jobs, models, openapi, tasks
 from inference.api.desk import Desk
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inference.admission.rules import Pressure
 from inference.api.errors import TABLE
 from inference.api.openapi.shapes import (
     ANY_OBJECT,
@@ -22,7 +23,7 @@ from inference.api.openapi.shapes import (
 )
 from inference.drafts.rules import Verdict
 from inference.engines.engine import Finish
-from inference.policy.catalog import Check, DataClass, Form, Lane
+from inference.policy.catalog import Capability, Check, DataClass, Form, Lane
 
 _TEXT: Shape = {"type": "string"}
 _NUMBER: Shape = {"type": "number"}
@@ -33,6 +34,8 @@ _FINISH = one_of([*(finish.value for finish in Finish), "tool_calls"])
 _CALL = given(
     {"id": _TEXT, "type": just("function"), "function": given({"name": _TEXT, "arguments": _TEXT})},
 )
+
+_LANE = given({"running": COUNT, "waiting": COUNT, "oldest_s": _NUMBER, "per_second": _NUMBER})
 
 ANSWERS: dict[str, Shape] = {
     "Error": given(
@@ -68,6 +71,7 @@ ANSWERS: dict[str, Shape] = {
             "object": just("model"),
             "created": WHEN,
             "owned_by": just("isoward"),
+            "capabilities": items(one_of(Capability)),
             "release_digest": _DIGEST,
             "change_id": COUNT,
         }
@@ -78,6 +82,7 @@ ANSWERS: dict[str, Shape] = {
             "status": one_of(("ok", "degraded")),
             "reasons": items(_TEXT),
             "model": maybe(given({"id": _TEXT, "release_digest": _DIGEST})),
+            "lanes": given({**dict.fromkeys(Lane, _LANE), "slots": COUNT, "pressure": one_of(Pressure)}),
         }
     ),
     "Completion": given(
@@ -150,24 +155,6 @@ ANSWERS: dict[str, Shape] = {
         receipt=ref("Receipt"),
     ),
     "Transcription": given({"text": _TEXT, "receipt": ref("Receipt")}),
-    "Accepted": given({"id": _TEXT, "object": just("job"), "state": _TEXT}, {"cancel_requested": FLAG}),
-    "Job": given(
-        {
-            "id": _TEXT,
-            "object": just("job"),
-            "state": _TEXT,
-            "position": maybe(COUNT),
-            "attempt": COUNT,
-            "task": _TEXT,
-            "purpose": _TEXT,
-            "created": WHEN,
-            "started": maybe(WHEN),
-            "finished": maybe(WHEN),
-            "cancel_requested": FLAG,
-            "error": maybe(given({"code": _TEXT})),
-            "result": maybe(ref("Completion")),
-        }
-    ),
     "Task": given(
         {
             "id": _TEXT,

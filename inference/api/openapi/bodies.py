@@ -25,12 +25,12 @@ from inference.drafts.rules import Verdict
 from inference.policy import tools
 from inference.policy.catalog import PURPOSES, TASKS, DataClass
 
-_NAME: Shape = {"type": "string", "pattern": r"^[A-Za-z0-9_-]{1,64}$"}
-_MODEL: Shape = {**text(256, 1), "description": "`default`, or the id in GET /v1/models"}
+NAME: Shape = {"type": "string", "pattern": r"^[A-Za-z0-9_-]{1,64}$"}
+MODEL: Shape = {**text(256, 1), "description": "`default`, or the id in GET /v1/models"}
 _LABEL: Shape = {"type": "string", "minLength": 1, "maxLength": 256, "pattern": r"^[ -~]*$"}
 
-_LABELS: dict[str, Shape] = {"user": TOKEN, "metadata": ref("Metadata")}
-_SAMPLING: dict[str, Shape] = {
+LABELS: dict[str, Shape] = {"user": TOKEN, "metadata": ref("Metadata")}
+SAMPLING: dict[str, Shape] = {
     "max_tokens": whole(1, schemas.MOST_TOKENS),
     "max_completion_tokens": whole(1, schemas.MOST_TOKENS),
     "temperature": number(0, 2),
@@ -58,7 +58,7 @@ _FORMAT = either(
 _TOOL = taken(
     {
         "function": taken(
-            {"name": _NAME},
+            {"name": NAME},
             {"description": text(schemas.LONGEST_DESCRIPTION), "parameters": ANY_OBJECT, "strict": FLAG},
         )
     },
@@ -66,7 +66,7 @@ _TOOL = taken(
 )
 _CHOICE = either(
     one_of((tools.NONE, tools.AUTO, tools.REQUIRED)),
-    taken({"function": taken({"name": _NAME})}, {"type": just("function")}),
+    taken({"function": taken({"name": NAME})}, {"type": just("function")}),
 )
 
 BODIES: dict[str, Shape] = {
@@ -93,7 +93,7 @@ BODIES: dict[str, Shape] = {
                 ),
                 "tool_calls": items(
                     taken(
-                        {"id": TOKEN, "function": taken({"name": _NAME}, {"arguments": text(turns.LONGEST_TURN)})},
+                        {"id": TOKEN, "function": taken({"name": NAME}, {"arguments": text(turns.LONGEST_TURN)})},
                         {"type": just("function")},
                     ),
                     turns.MOST_CALLS,
@@ -103,10 +103,10 @@ BODIES: dict[str, Shape] = {
         ),
     },
     "ChatRequest": taken(
-        {"model": _MODEL, "messages": items(ref("Message"), turns.MOST_TURNS, 1)},
+        {"model": MODEL, "messages": items(ref("Message"), turns.MOST_TURNS, 1)},
         {
-            **_LABELS,
-            **_SAMPLING,
+            **LABELS,
+            **SAMPLING,
             **_STREAM,
             "logprobs": FLAG,
             "top_logprobs": whole(0, schemas.MOST_LOGPROBS),
@@ -118,10 +118,10 @@ BODIES: dict[str, Shape] = {
         },
     ),
     "CompletionRequest": taken(
-        {"model": _MODEL, "prompt": either(text(turns.LONGEST_TURN, 1), items(text(turns.LONGEST_TURN, 1), 1, 1))},
+        {"model": MODEL, "prompt": either(text(turns.LONGEST_TURN, 1), items(text(turns.LONGEST_TURN, 1), 1, 1))},
         {
-            **_LABELS,
-            **_SAMPLING,
+            **LABELS,
+            **SAMPLING,
             **_STREAM,
             "logprobs": whole(0, schemas.MOST_LOGPROBS),
             "best_of": whole(1, 1),
@@ -130,13 +130,13 @@ BODIES: dict[str, Shape] = {
     ),
     "EmbeddingRequest": taken(
         {
-            "model": _MODEL,
+            "model": MODEL,
             "input": either(
                 text(embeddings.LONGEST_TEXT, 1),
                 items(text(embeddings.LONGEST_TEXT, 1), embeddings.MOST_TEXTS, 1),
             ),
         },
-        {**_LABELS, "encoding_format": one_of(("float", "base64"))},
+        {**LABELS, "encoding_format": one_of(("float", "base64"))},
     ),
     "TranscriptionForm": {
         "type": "object",
@@ -146,7 +146,7 @@ BODIES: dict[str, Shape] = {
                 "contentMediaType": "application/octet-stream",
                 "description": f"WAV, FLAC, OGG or MP3, at most {audio.LARGEST_RECORDING} bytes",
             },
-            "model": _MODEL,
+            "model": MODEL,
             "language": {"type": "string", "pattern": "^[a-z]{2}$"},
             "response_format": one_of(("json", "text")),
             "user": TOKEN,
@@ -158,18 +158,17 @@ BODIES: dict[str, Shape] = {
         "required": ["file", "model"],
         "additionalProperties": False,
     },
-    "JobRequest": taken({"request": ref("ChatRequest")}),
     "TaskRequest": taken(
         {"record": ANY_OBJECT},
         {
-            "model": _MODEL,
+            "model": MODEL,
             "purpose": one_of(PURPOSES),
             "patient_id": _LABEL,
             "data_class": one_of(DataClass),
             "user": TOKEN,
-            "max_tokens": _SAMPLING["max_tokens"],
-            "temperature": _SAMPLING["temperature"],
-            "seed": _SAMPLING["seed"],
+            "max_tokens": SAMPLING["max_tokens"],
+            "temperature": SAMPLING["temperature"],
+            "seed": SAMPLING["seed"],
         },
     ),
     "DecisionRequest": taken(

@@ -9,8 +9,9 @@ from typing import Any
 from inference.api.errors import TABLE
 from inference.api.openapi.answers import ANSWERS
 from inference.api.openapi.bodies import BODIES
-from inference.api.openapi.operations import ANY, EVENTS, JSON, KEYED, OPERATIONS, PARAMETERS, Operation
-from inference.api.openapi.shapes import Shape, one_of, ref
+from inference.api.openapi.durable import DURABLE
+from inference.api.openapi.operations import ANY, EVENTS, JSON, KEYED, LINES, OPERATIONS, PARAMETERS, PLAIN, Operation
+from inference.api.openapi.shapes import Shape, given, one_of, ref
 from provisioning.version import VERSION
 
 _ID: Shape = {"type": "string", "description": "Give it to the hospital's IT when something is wrong"}
@@ -32,7 +33,7 @@ def build() -> dict[str, Any]:
         "security": [{"key": []}],
         "paths": dict(paths),
         "components": {
-            "schemas": {**BODIES, **ANSWERS},
+            "schemas": {**BODIES, **ANSWERS, **DURABLE},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -85,14 +86,19 @@ def _answer(operation: Operation, why: str = "Done") -> dict[str, Any]:
     found: dict[str, Any] = {"description": why, "headers": {"x-request-id": {"required": True, "schema": _ID}}}
     if operation.method != "HEAD":
         shape = ref(operation.answers) if operation.answers else _DOCUMENT
-        found["content"] = {JSON: {"schema": shape}} | {
-            media: {"schema": {"type": "string", "description": _EVENTS if media == EVENTS else ""}}
-            for media in operation.also
-        }
+        whole = {} if operation.also == (LINES,) else {JSON: {"schema": shape}}
+        found["content"] = whole | {media: {"schema": _TEXTS[media]} for media in operation.also}
     return found
 
 
-_EVENTS = "Chunks in OpenAI's form. Whole only with a receipt in the last one and [DONE] after it."
+_TEXTS: dict[str, Shape] = {
+    EVENTS: {
+        "description": "Each event, in OpenAI's form. Whole only when the last one before the end carries a receipt.",
+        **given({"data": {"type": "string"}}, {"event": {"type": "string"}}),
+    },
+    PLAIN: {"type": "string", "description": "The words alone; the receipt is in the header x-isoward-receipt."},
+    LINES: {"type": "string", "description": "One JSON object a line."},
+}
 
 
 def _refusal(codes: list[str]) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from inference.api.openapi.shapes import Shape, one_of
+from inference.api import batches, files, jobs
+from inference.api.openapi.shapes import TOKEN, Shape, one_of
 
 JSON, FORM, EVENTS, PLAIN = "application/json", "multipart/form-data", "text/event-stream", "text/plain"
+LINES = "application/octet-stream"
 
 ANY = frozenset({"bad_host", "internal_error"})
 KEYED = frozenset(
@@ -34,10 +36,13 @@ RUN = frozenset(
     {
         "no_model", "task_not_routed", "model_cannot", "context_length", "client_queue_full", "queue_full",
         "audit_unavailable", "engine_unavailable", "engine_failed", "engine_protocol", "engine_refused", "engine_timeout",
-        "draft_refused",
+        "draft_refused", "invalid_deadline", "deadline_exceeded", "gpu_pressure",
     }
 )  # fmt: skip
 ROWS = frozenset({"database_unavailable", "audit_unavailable"})
+KEPT = ROWS | {"invalid_idempotency_key", "idempotency_conflict", "too_many_jobs"}
+LINE = frozenset({"line_too_long", "duplicate_custom_id"})
+"""Of one line of a batch, in its error file."""
 ASK = BODY | MAY | RUN
 
 PARAMETERS: dict[str, str] = {
@@ -45,6 +50,9 @@ PARAMETERS: dict[str, str] = {
     "task": r"[a-z_]{1,64}",
     "request_id": r"[A-Za-z0-9_.-]{1,64}",
     "job": r"job_[0-9a-f]{24}",
+    "response": r"resp_[0-9a-f]{24}",
+    "file": files.FILE,
+    "batch": batches.BATCH,
 }
 """The names in braces, and what may stand there."""
 
@@ -71,11 +79,19 @@ class Operation:
 
 
 _RETRY: dict[str, Shape] = {"Idempotency-Key": {"type": "string", "pattern": "^[!-~]{1,128}$"}}
-_PAGE: dict[str, Shape] = {
+_DEADLINE: dict[str, Shape] = {"X-Deadline-Ms": {"type": "string", "pattern": "^[1-9][0-9]{0,5}$"}}
+_UNREVIEWED: dict[str, Shape] = {
     "state": one_of(("unreviewed",)),
     "limit": {"type": "string", "pattern": "^([1-9][0-9]?|100)$"},
     "after": {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}-[0-9]{1,18}$"},
 }
+_PAGE: dict[str, Shape] = {
+    "limit": {"type": "string", "pattern": "^([1-9][0-9]?|100)$"},
+    "after": TOKEN,
+    "order": one_of(("desc",)),
+}
+
+_JOBS = _PAGE | {"state": one_of(jobs.STATES), "batch": TOKEN}
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/openapi.json", "This document", key=False),
@@ -85,26 +101,28 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/models/{model}", "One model", "Model", codes=frozenset({"model_not_found", "no_model"})),
     Operation(
         "POST", "/v1/chat/completions", "A draft from a record, or the next turn of a conversation", "Completion",
-        takes="ChatRequest", also=(EVENTS,), codes=ASK,
+        takes="ChatRequest", also=(EVENTS,), codes=ASK, headers=_DEADLINE,
     ),
     Operation(
         "POST", "/v1/completions", "A text goes on", "TextCompletion",
-        takes="CompletionRequest", also=(EVENTS,), codes=ASK,
+        takes="CompletionRequest", also=(EVENTS,), codes=ASK, headers=_DEADLINE,
     ),
-    Operation("POST", "/v1/embeddings", "Texts become vectors", "Embeddings", takes="EmbeddingRequest", codes=ASK),
+    Operation("POST", "/v1/embeddings", "Texts become vectors", "Embeddings", takes="EmbeddingRequest", codes=ASK,
+        headers=_DEADLINE),
     Operation(
         "POST", "/v1/audio/transcriptions", "A recording becomes text", "Transcription",
-        takes="TranscriptionForm", media=FORM, also=(PLAIN,), codes=READ | FIELDS | MAY | RUN | {"audio_unsupported"},
+        takes="TranscriptionForm", media=FORM, also=(PLAIN,), headers=_DEADLINE,
+        codes=READ | FIELDS | MAY | RUN | {"audio_unsupported"},
     ),
     Operation("GET", "/v1/tasks", "Every task, and what this key may do with it", "Tasks"),
     Operation("GET", "/v1/tasks/{task}", "One task", "Task", codes=frozenset({"not_found"})),
     Operation(
         "POST", "/v1/tasks/{task}", "A record in, a checked draft out", "Draft",
-        takes="TaskRequest", codes=ASK | {"not_found"},
+        takes="TaskRequest", codes=ASK | {"not_found"}, headers=_DEADLINE,
     ),
     Operation(
         "GET", "/v1/decisions", "Drafts that wait for somebody's decision", "Unreviewed",
-        query=_PAGE, needed=("state",), codes=FIELDS | ROWS,
+        query=_UNREVIEWED, needed=("state",), codes=FIELDS | ROWS,
     ),
     Operation(
         "POST", "/v1/decisions", "What a person did with a draft", "Decision",
@@ -114,13 +132,50 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET", "/v1/explain/{request_id}", "A receipt resolved", "Explanation", codes=ROWS | {"request_not_found"},
     ),
     Operation(
+        "POST", "/v1/responses", "A response at once, streamed, or in the background", "Response",
+        takes="ResponseRequest", also=(EVENTS,), headers=_DEADLINE | _RETRY, codes=ASK | KEPT,
+    ),
+    Operation(
+        "GET", "/v1/responses/{response}", "How a background response stands", "Response",
+        codes=ROWS | {"response_not_found", "unknown_field", "out_of_range"},
+    ),
+    Operation(
+        "POST", "/v1/responses/{response}/cancel", "Stop a background response", "Response",
+        codes=ROWS | {"response_not_found", "unknown_field", "out_of_range"},
+    ),
+    Operation("GET", "/v1/jobs", "The client's jobs, newest first", "Jobs", query=_JOBS,
+        codes=ROWS | FIELDS | {"job_not_found", "batch_not_found"}),
+    Operation(
         "POST", "/v1/jobs", "Work that can wait", "Accepted", takes="JobRequest", headers=_RETRY, status=202,
-        codes=BODY | MAY | ROWS | {"invalid_idempotency_key", "idempotency_conflict", "too_many_jobs"},
+        codes=BODY | MAY | KEPT,
+    ),
+    Operation("GET", "/v1/jobs/{job}", "How a job stands, and its answer", "Job", codes=ROWS | {"job_not_found"}),
+    Operation(
+        "POST", "/v1/jobs/{job}/cancel", "Stop a job", "Cancelled", codes=ROWS | {"job_not_found", "job_finished"},
     ),
     Operation(
-        "GET", "/v1/jobs/{job}", "How a job stands, and its answer", "Job", codes=ROWS | {"job_not_found"},
+        "DELETE", "/v1/jobs/{job}", "Forget a job that has ended", "Deleted",
+        codes=ROWS | {"job_not_found", "job_unfinished", "job_of_batch"},
     ),
     Operation(
-        "POST", "/v1/jobs/{job}/cancel", "Stop a job", "Accepted", codes=ROWS | {"job_not_found", "job_finished"},
+        "GET", "/v1/files", "The client's files, newest first", "Files", query=_PAGE | {"purpose": TOKEN},
+        codes=ROWS | FIELDS | {"file_not_found"},
+    ),
+    Operation(
+        "POST", "/v1/files", "Store the lines of a batch", "File", takes="FileForm", media=FORM,
+        codes=ROWS | READ | FIELDS | {"storage_full", "too_many_lines"},
+    ),
+    Operation("GET", "/v1/files/{file}", "One file", "File", codes=ROWS | {"file_not_found"}),
+    Operation("GET", "/v1/files/{file}/content", "Its lines", also=(LINES,), codes=ROWS | {"file_not_found"}),
+    Operation("DELETE", "/v1/files/{file}", "Forget a file", "Deleted", codes=ROWS | {"file_not_found"}),
+    Operation("GET", "/v1/batches", "The client's batches, newest first", "Batches", query=_PAGE,
+        codes=ROWS | FIELDS | {"batch_not_found"}),
+    Operation(
+        "POST", "/v1/batches", "Ask every line of a file", "Batch", takes="BatchRequest", headers=_RETRY,
+        codes=BODY | KEPT | LINE | {"file_not_found", "batch_empty", "storage_full"},
+    ),
+    Operation("GET", "/v1/batches/{batch}", "How a batch stands", "Batch", codes=ROWS | {"batch_not_found"}),
+    Operation(
+        "POST", "/v1/batches/{batch}/cancel", "Stop a batch", "Batch", codes=ROWS | {"batch_not_found", "batch_finished"},
     ),
 )  # fmt: skip
