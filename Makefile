@@ -43,6 +43,9 @@ crash:  ## kill -9 everything under load and compare the books: make crash N=200
 lock:  ## resolve every requirements file again and write the locks; UPGRADE=1 takes the newest versions
 	@$(VENV) -m provisioning.evaluation.lock $(if $(UPGRADE),--upgrade)
 
+docs:  ## write the pages that are made from the code
+	@$(VENV) -m inference.api.errors_page > docs/api/errors.md
+
 fuzz-api:  ## schemathesis against our own OpenAPI document, the long form: make fuzz-api N=2000 SEED=7
 	@EXAMPLES=$(or $(N),2000) SEED=$(SEED) $(VENV) -m pytest tests/inference/api/test_openapi.py -q -s
 
