@@ -172,7 +172,7 @@ OPERATIONS: tuple[Operation, ...] = (
         codes=ROWS | FIELDS | {"batch_not_found"}),
     Operation(
         "POST", "/v1/batches", "Ask every line of a file", "Batch", takes="BatchRequest", headers=_RETRY,
-        codes=BODY | KEPT | LINE | {"file_not_found", "batch_empty", "storage_full"},
+        codes=BODY | KEPT | LINE | {"file_not_found", "storage_full"},
     ),
     Operation("GET", "/v1/batches/{batch}", "How a batch stands", "Batch", codes=ROWS | {"batch_not_found"}),
     Operation(
