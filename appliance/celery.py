@@ -25,6 +25,7 @@ app.autodiscover_tasks(["inference.api"], related_name="expanding")
 SCHEDULE = [
     ("sweep jobs", "inference.queue.tasks.sweep", 3.0),
     ("sweep unread batches", "inference.api.expanding.sweep", 3.0),
+    ("tell webhooks", "inference.queue.tasks.tell", 3.0),
     ("forget what is old", "inference.queue.tasks.forget", 60.0),
     ("close unanswered intents", "inference.queue.tasks.close_unanswered", 300.0),
     ("watch refused attempts", "inference.clients.tasks.watch_attempts", 15.0),

@@ -14,6 +14,7 @@ import stat
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -87,6 +88,14 @@ class EngineSite:
 
 
 @dataclass(frozen=True)
+class Destination:
+    """Where on the LAN this machine may tell an app that its work is done: a network and one port."""
+
+    network: IPv4Network | IPv6Network
+    port: int
+
+
+@dataclass(frozen=True)
 class Site:
     """One box, as its site file describes it."""
 
@@ -105,6 +114,8 @@ class Site:
     api: Listener
     engine: EngineSite
     expected_gpus: int
+    webhooks: tuple[Destination, ...]
+    """Empty, as without the table [webhooks]: nobody is told anything."""
 
     @property
     def releases_dir(self) -> Path:
@@ -233,6 +244,9 @@ def read(path: Path) -> Site:
         name: _Table(path, document, name)
         for name in ("site", "paths", "postgres", "redis", "console", "api", "engine", "gpus")
     }
+    # The one table that may be missing: without it this machine opens no connection to anybody.
+    if "webhooks" in document:
+        tables["webhooks"] = _Table(path, document, "webhooks")
     if document:
         raise SiteError(f"{path}: {min(document)} is not a known table; remove it")
     site = _site(path, tables)
@@ -260,7 +274,26 @@ def _site(path: Path, tables: dict[str, _Table]) -> Site:
         api=_listener(tables["api"]),
         engine=_engine(tables["engine"]),
         expected_gpus=tables["gpus"].number("expected", 0, 64),
+        webhooks=_destinations(path, tables["webhooks"].texts("allowed")) if "webhooks" in tables else (),
     )
+
+
+def _destinations(path: Path, texts: tuple[str, ...]) -> tuple[Destination, ...]:
+    found = []
+    for text in texts:
+        network, _, port = text.rpartition(":")
+        try:
+            destination = Destination(ip_network(network), int(port))
+        except ValueError:
+            destination = None
+        if destination is None or not 0 < destination.port < 65_536:
+            raise SiteError(f"{path}: webhooks.allowed holds {text!r}; write a network and a port: 10.1.0.0/16:8443")
+        if not destination.network.is_private:
+            raise SiteError(
+                f"{path}: webhooks.allowed holds {text!r}, which is not a private network; nothing leaves here"
+            )
+        found.append(destination)
+    return tuple(found)
 
 
 def _postgres(table: _Table) -> Postgres:

@@ -70,3 +70,6 @@ class Action(StrEnum):
     RELEASE_RECEIVED = "release.received"
     RELEASE_WITHDRAWN = "release.withdrawn"
     REQUEST_EXPLAINED = "request.explained"
+    WEBHOOK_REGISTERED = "webhook.registered"
+    WEBHOOK_REMOVED = "webhook.removed"
+    WEBHOOK_TOLD = "webhook.told"

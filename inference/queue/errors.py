@@ -65,5 +65,9 @@ class BatchError(QueueError):
     """The batch has ended and cannot be cancelled."""
 
 
+class WebhookError(QueueError):
+    """That address is none this machine may speak to, or there is no such webhook."""
+
+
 class LostLeaseError(Exception):
     """The attempt is no longer ours: another worker, a cancel or the sweep has closed it. Stop touching it."""

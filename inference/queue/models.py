@@ -108,6 +108,36 @@ class Batch(models.Model):
         ]
 
 
+class Webhook(models.Model):
+    """Where one client is told that its work has ended. Registered by staff; one for each client."""
+
+    client = models.CharField(max_length=64, unique=True)
+    url = models.CharField(max_length=256)
+    secret = models.BinaryField()
+    created = models.DateTimeField(auto_now_add=True)
+
+
+class Telling(models.Model):
+    """One thing to be told, until it was taken or given up."""
+
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="tellings")
+    # Made of what is told: finding the same news twice makes no second row.
+    ref = models.CharField(max_length=68, unique=True)
+    subject = models.CharField(max_length=32)
+    event = models.CharField(max_length=32)
+    tries = models.PositiveSmallIntegerField(default=0)
+    not_before = models.DateTimeField()
+    # When the work ended.
+    created = models.DateTimeField()
+    ended = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            # what is still to be told, the longest due first
+            models.Index(name="queue_telling_due", fields=["not_before"], condition=Q(ended__isnull=True)),
+        ]
+
+
 class Job(models.Model):
     """One request to be answered later, exactly once."""
 

@@ -41,6 +41,11 @@ CLAIM = 64
 TURN_S = 90.0
 MOST_BURIED = 1000
 
+# --- webhooks: eight tries over about a day
+NEWS_WITHIN = timedelta(hours=6)
+MOST_TOLD = 4
+MOST_TRIES = 8
+
 # The engine's trouble, or ours: worth another attempt.
 _AGAIN = frozenset({"engine_timeout", "engine_protocol", "engine_failed", "interrupted", "unknown"})
 # Nothing was generated: worth any number of attempts, a moment later.
@@ -106,6 +111,15 @@ def metadata_name(ref: str) -> bytes:
 
 def rights_name(ref: str) -> bytes:
     return f"batch:{ref}:rights".encode()
+
+
+def secret_name(client: str) -> bytes:
+    return f"webhook:{client}:secret".encode()
+
+
+def tell_again(tries: int) -> timedelta:
+    """How long after a try that was not taken the next one comes: 5 s, then four times as long each, at most 8 h."""
+    return timedelta(seconds=min(8 * 3600, 5 * 4 ** (tries - 1)))
 
 
 def line_ref(batch: str, line: int) -> str:

@@ -34,9 +34,9 @@ from inference.engines.errors import EngineError
 from inference.engines.vllm import Vllm
 from inference.policy.catalog import Lane
 from inference.policy.errors import PolicyRefusal
-from inference.queue import rules, services
+from inference.queue import rules, services, webhook
 from inference.queue.channel import DatabaseUnavailableError, Rows
-from inference.queue.errors import LostLeaseError
+from inference.queue.errors import LostLeaseError, WebhookError
 from inference.queue.feeder import Feeder, Ledger
 from inference.queue.results import Draft
 from inference.serve import Caller, House, Opened, answer, salt
@@ -44,6 +44,7 @@ from inference.serve import Caller, House, Opened, answer, salt
 log = logging.getLogger(__name__)
 
 _SWEEPER = "queue-sweep"
+_TELLER = "queue-webhooks"
 
 
 @shared_task(name="inference.queue.tasks.run", ignore_result=True, acks_late=True)
@@ -74,6 +75,23 @@ def sweep() -> None:
 def forget() -> None:
     """Let go of results and files whose life is over."""
     services.forget()
+    services.forget_news()
+
+
+@shared_task(name="inference.queue.tasks.tell", ignore_result=True)
+def tell() -> None:
+    """Tell apps that registered for it what has ended. Nothing at all where the site allows no address."""
+    allowed = settings.SITE.webhooks
+    if not allowed:
+        return
+    services.find_news()
+    for message in services.take_news():
+        try:
+            taken = webhook.send(message, allowed=allowed, now=int(timezone.now().timestamp()))
+        except WebhookError as error:  # the site's list has become shorter since
+            log.warning("webhook_refused", extra={"event_id": message.ref, "code": error.code})
+            taken = False
+        services.settle_news(actor=_TELLER, ref=message.ref, taken=taken)
 
 
 @shared_task(name="inference.queue.tasks.close_unanswered", ignore_result=True)

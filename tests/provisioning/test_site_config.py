@@ -39,6 +39,10 @@ def test_it_reads_what_the_evaluation_writes(site_toml: Path) -> None:
         ('database = "isoward"', 'database = "iso ward"', "postgres.database"),
         ('socket = "/', 'socket = "relative/', "redis.socket must be an absolute path"),
         ("[redis]", "[redis", "not readable as TOML"),
+        ("[gpus]", '[webhooks]\nallowed = ["8.8.8.0/24:443"]\n[gpus]', "not a private network"),
+        ("[gpus]", '[webhooks]\nallowed = ["app.lan:443"]\n[gpus]', "write a network and a port"),
+        ("[gpus]", '[webhooks]\nallowed = ["10.0.0.0/8:0"]\n[gpus]', "write a network and a port"),
+        ("[gpus]", "[webhooks]\n[gpus]", "webhooks.allowed is missing"),
     ],
 )
 def test_it_refuses_an_odd_file_and_names_the_key(site_toml: Path, old: str, new: str, named: str) -> None:
@@ -49,6 +53,13 @@ def test_it_refuses_an_odd_file_and_names_the_key(site_toml: Path, old: str, new
         site_config.read(site_toml)
     assert named in str(refusal.value)
     assert str(site_toml) in str(refusal.value)
+
+
+def test_webhooks_are_off_until_the_site_names_where_they_may_go(site_toml: Path) -> None:
+    assert site_config.read(site_toml).webhooks == ()
+    site_toml.write_text(site_toml.read_text() + '\n[webhooks]\nallowed = ["10.1.0.0/16:8443", "fd00::/8:443"]\n')
+    first, second = site_config.read(site_toml).webhooks
+    assert (str(first.network), first.port, str(second.network), second.port) == ("10.1.0.0/16", 8443, "fd00::/8", 443)
 
 
 def test_a_missing_file_says_which_variable_to_set(tmp_path: Path) -> None:

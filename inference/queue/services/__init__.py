@@ -24,6 +24,14 @@ from inference.queue.services.jobs import (
 )
 from inference.queue.services.slices import Held, Kept, Step, claim_lines, put_back_lines, renew_lines, settle
 from inference.queue.services.sweeps import close_unanswered, forget, sweep, unheard_batches, unread_batches
+from inference.queue.services.webhooks import (
+    find_news,
+    forget_news,
+    register_webhook,
+    remove_webhook,
+    settle_news,
+    take_news,
+)
 
 __all__ = [
     "Accepted",
@@ -47,17 +55,23 @@ __all__ = [
     "discard_upload",
     "end_batches",
     "expand_batch",
+    "find_news",
     "finish_file",
     "forget",
+    "forget_news",
     "open_attempt",
     "put_back",
     "put_back_lines",
     "refuse",
+    "register_webhook",
+    "remove_webhook",
     "renew",
     "renew_lines",
     "settle",
+    "settle_news",
     "submit",
     "sweep",
+    "take_news",
     "unheard_batches",
     "unread_batches",
 ]
