@@ -27,6 +27,8 @@ DEBIAN = {
     "gcc": "gcc",
     "git": "git",
     "openssl": "openssl",
+    "node": "nodejs",
+    "npm": "npm",
 }
 HEADERS = {Path("/usr/include/stdlib.h"): "libc6-dev"}
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")

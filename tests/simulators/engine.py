@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.simulators.obedient import instance
+
 Behaviour = Callable[[asyncio.StreamWriter], Coroutine[None, None, None]]
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -125,8 +127,8 @@ class EngineStandIn:
             writer.close()
 
     def _behaviour(self, seen: Seen) -> Behaviour:
-        if self.behave == "echo":
-            return partial(self._echo, seen=seen)
+        if self.behave in {"echo", "obey"}:
+            return partial(getattr(self, f"_{self.behave}"), seen=seen)
         whole = {"/v1/embeddings": "embed", "/v1/audio/transcriptions": "transcribe"}.get(seen.path)
         found: Behaviour = getattr(self, f"_{whole if whole and self.behave == 'answer' else self.behave}")
         return found
@@ -171,6 +173,16 @@ class EngineStandIn:
                 self.held += 1
                 await self._go.wait()
             await _events(writer, self._chunk(f"{canary.decode()}.{index} ", spent=index + 1))
+        await _events(writer, self._chunk("", "stop"), self._usage(), "[DONE]")
+        await _send(writer, b"0\r\n\r\n")
+
+    async def _obey(self, writer: asyncio.StreamWriter, *, seen: Seen) -> None:
+        """JSON of the form that the request asks for, in pieces; words when it asks for none."""
+        wanted = seen.fields.get("structured_outputs")
+        text = "The patient is well." if wanted is None else json.dumps(instance(wanted["json"]))
+        await _send(writer, OK)
+        for index in range(0, len(text), 5):
+            await _events(writer, self._chunk(text[index : index + 5], spent=index // 5 + 1))
         await _events(writer, self._chunk("", "stop"), self._usage(), "[DONE]")
         await _send(writer, b"0\r\n\r\n")
 
