@@ -132,6 +132,33 @@ def test_a_stale_worker_can_neither_begin_nor_finish_nor_keep_a_line_and_the_oth
     assert [row.result and row.result["text"] for row in late] == ["The patient is well."] * 2 + ["late"] * 2
 
 
+def test_a_word_about_an_earlier_attempt_or_from_another_worker_touches_no_later_one(rights: Rights) -> None:
+    ref, shard = submit(rights, lines(1)), OwnShard("test")
+    (first,) = services.claim_lines(worker="one", batch=ref, after=0, most=1)
+    services.settle(actor="one", steps=[intent(first)], shard=shard)
+    Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    services.sweep(actor="sweep")
+    make_ready(ref)
+    (second,) = services.claim_lines(worker="one", batch=ref, after=0, most=1)
+    services.settle(actor="one", steps=[intent(second)], shard=shard)
+    assert services.settle(actor="one", steps=[outcome(first)], shard=shard) == {}
+    assert services.settle(actor="two", steps=[outcome(second)], shard=shard) == {}
+    services.put_back_lines(worker="one", held=[first, second], delay=timedelta(0))
+    assert states(ref) == {"running": 1}
+    assert set(services.settle(actor="one", steps=[outcome(second)], shard=shard)) == {second.id}
+
+
+def test_there_is_no_outcome_without_an_intent_and_no_second_intent(rights: Rights) -> None:
+    ref, shard = submit(rights, lines(1)), OwnShard("test")
+    (held,) = services.claim_lines(worker="one", batch=ref, after=0, most=1)
+    assert services.settle(actor="one", steps=[outcome(held)], shard=shard) == {}
+    assert set(services.settle(actor="one", steps=[intent(held)], shard=shard)) == {held.id}
+    assert services.settle(actor="one", steps=[intent(held)], shard=shard) == {}
+    refusal = services.Step(held, entry(held, "refusal", "rights_withdrawn"))
+    assert services.settle(actor="one", steps=[refusal], shard=shard) == {}
+    assert records(ref) == {held.request_id: [("intent", "started")]}
+
+
 def test_two_workers_share_a_batch_and_never_a_line(rights: Rights) -> None:
     ref = submit(rights, lines(10))
     one = services.claim_lines(worker="one", batch=ref, after=0, most=6)
