@@ -131,7 +131,7 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
         "job_of_batch": ("It is a line of a batch and goes with it.", "Delete the batch's files."),
         "idempotency_conflict": ("The `Idempotency-Key` came before with another body.", "Use another key."),
         "file_not_found": ("There is no file by that id, or it is another client's.", FIX),
-        "file_in_use": ("A batch that has not ended reads the file.", "Wait for the batch, or cancel it."),
+        "file_in_use": ("A batch is being made of it just now.", "Ask again in a moment."),
         "batch_not_found": ("There is no batch by that id, or it is another client's.", FIX),
         "batch_finished": ("It has ended and cannot be cancelled.", "Read its output."),
         "too_many_lines": ("The file has more lines than a batch may.", "Split it."),

@@ -68,7 +68,7 @@ _FLAT_FORMAT = either(
     ),
 )
 _ENDS: dict[str, Shape] = {"first_id": maybe(_TEXT), "last_id": maybe(_TEXT), "has_more": FLAG}
-_BATCH_STATES = ("in_progress", "cancelling", "completed", "cancelled", "expired")
+_BATCH_STATES = ("validating", "failed", "in_progress", "cancelling", "completed", "cancelled", "expired")
 _DELETED = given({"id": _TEXT, "object": _TEXT, "deleted": just(True)})
 
 DURABLE: dict[str, Shape] = {
@@ -172,7 +172,7 @@ DURABLE: dict[str, Shape] = {
             "id": _TEXT,
             "object": just("batch"),
             "endpoint": one_of(rules.ENDPOINTS),
-            "errors": NULL,
+            "errors": maybe(ANY_OBJECT),
             "input_file_id": _TEXT,
             "completion_window": just(batches.WINDOW),
             "status": one_of(_BATCH_STATES),

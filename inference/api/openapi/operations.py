@@ -167,7 +167,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("GET", "/v1/files/{file}", "One file", "File", codes=ROWS | {"file_not_found"}),
     Operation("GET", "/v1/files/{file}/content", "Its lines", also=(LINES,), codes=ROWS | {"file_not_found"}),
-    Operation("DELETE", "/v1/files/{file}", "Forget a file", "Deleted", codes=ROWS | {"file_not_found"}),
+    Operation("DELETE", "/v1/files/{file}", "Forget a file", "Deleted", codes=ROWS | {"file_not_found", "file_in_use"}),
     Operation("GET", "/v1/batches", "The client's batches, newest first", "Batches", query=_PAGE,
         codes=ROWS | FIELDS | {"batch_not_found"}),
     Operation(
