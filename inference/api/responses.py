@@ -54,9 +54,8 @@ async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str)
     request = _parse(document.parse(await exchange.body()))
     if request.background:
         accepted = await jobs.accept(exchange, desk, rights, request.ask)
-        found = await desk.rows.call(selectors.of_client, client=rights.client, ref=accepted.ref)
-        response_id = f"resp_{accepted.ref.removeprefix('job_')}"
-        await exchange.reply(200, {**response_shapes.of_job(response_id, found), **request.echo})
+        # Asked again with its Idempotency-Key it may have an answer by now: that is a reading like any other.
+        await _show(exchange, desk, rights, f"resp_{accepted.ref.removeprefix('job_')}", request.echo)
         return
     write = _stream if request.stream else _whole
     await while_listening(exchange, desk, caller, write(exchange, desk, request, caller))
@@ -65,15 +64,7 @@ async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str)
 async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`GET /v1/responses/{id}`: how a background response stands, and what came of it."""
     exchange.query().end()
-    found = await _find(desk, rights, argument)
-    if found.result is not None:
-        # A result is patient text leaving the box: no record, no result.
-        job = found.job
-        check_may_read(job.task, job.purpose, rights)
-        await reading.record(
-            exchange, desk, rights, Action.JOB_READ, target=job.ref, task=job.task, purpose=job.purpose
-        )
-    await exchange.reply(200, response_shapes.of_job(argument, found))
+    await _show(exchange, desk, rights, argument, {})
 
 
 async def cancel(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
@@ -85,6 +76,18 @@ async def cancel(exchange: Exchange, desk: Desk, rights: Rights, argument: str) 
     except JobFinishedError:
         pass
     await retrieve(exchange, desk, rights, argument)
+
+
+async def _show(exchange: Exchange, desk: Desk, rights: Rights, response_id: str, echo: Mapping[str, Any]) -> None:
+    found = await _find(desk, rights, response_id)
+    if found.result is not None:
+        # A result is patient text leaving the box: no record, no result.
+        job = found.job
+        check_may_read(job.task, job.purpose, rights)
+        await reading.record(
+            exchange, desk, rights, Action.JOB_READ, target=job.ref, task=job.task, purpose=job.purpose
+        )
+    await exchange.reply(200, {**response_shapes.of_job(response_id, found), **echo})
 
 
 async def _find(desk: Desk, rights: Rights, argument: str) -> selectors.Answered:

@@ -289,3 +289,24 @@ def test_one_idempotency_key_is_one_piece_of_work(lan: Lan) -> None:
     body = {"model": MODEL, "input": "Cough?", "metadata": LABELS, "background": True}
     replies = [lan.ask("POST", "/v1/responses", body, headers={"Idempotency-Key": "v-1"}) for _ in range(2)]
     assert replies[0].json["id"] == replies[1].json["id"]
+
+
+def test_finished_work_that_is_asked_for_again_is_a_reading_on_record(lan: Lan) -> None:
+    body = {"model": MODEL, "input": "Cough?", "metadata": LABELS, "background": True}
+    begun = lan.ask("POST", "/v1/responses", body, headers={"Idempotency-Key": "v-2"}).json["id"]
+    ref = f"job_{begun.removeprefix('resp_')}"
+    bench = Bench.here()
+    bench.runner.run(bench.attempt(ref))
+    bench.close()
+    again = lan.ask("POST", "/v1/responses", body, headers={"Idempotency-Key": "v-2"})
+    assert (again.json["id"], again.json["status"]) == (begun, "completed")
+    (read,) = lans.audit_rows(f"action = 'job.read' AND target = '{ref}'")
+    assert (read["client"], read["request_id"]) == (lan.client, again.headers["x-request-id"])
+
+
+def test_finished_work_is_not_answered_again_once_its_life_is_over(lan: Lan) -> None:
+    body = {"model": MODEL, "input": "Cough?", "metadata": LABELS, "background": True}
+    begun = lan.ask("POST", "/v1/responses", body, headers={"Idempotency-Key": "v-3"}).json["id"]
+    Job.objects.filter(ref=f"job_{begun.removeprefix('resp_')}").update(state="succeeded", payload=None)
+    again = lan.ask("POST", "/v1/responses", body, headers={"Idempotency-Key": "v-3"})
+    assert (again.status, again.code) == (404, "response_not_found")
