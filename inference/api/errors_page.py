@@ -43,7 +43,7 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
         "record_required": ("The task takes one user message whose content is a JSON object: the record.", FIX),
         "schema_limit": (
             "A JSON Schema is too large, too deep, refers in a circle, or uses a keyword that is not taken.",
-            "Make it smaller: 128 nodes, 5 levels, no `pattern`.",
+            "Make it smaller: 128 nodes, 5 levels, 64 KiB with each reference in its place (all tools 256 KiB), no `pattern`.",
         ),
     },
     "Who asks": {

@@ -15,11 +15,13 @@ from inference.policy import schema as schemas
 from inference.policy import tools as envelopes
 from inference.policy.ask import Ask, Sampling, Tool
 from inference.policy.catalog import TASKS, DataClass, Form
+from inference.policy.errors import PolicyRefusal
 
 MOST_TOKENS = 32_768
 MOST_LOGPROBS = 5
 MOST_TOP_K = 1_000
 MOST_TOOLS = 128
+MOST_TOOL_BYTES = 262_144
 MOST_STOPS = 16
 LONGEST_DESCRIPTION = 2_000
 _SEED = 2**63
@@ -173,17 +175,22 @@ def _logprobs(fields: Fields) -> int | None:
 
 def tools(fields: Fields, *, flat: bool = False) -> tuple[tuple[Tool, ...], str]:
     """The functions on offer and how the model may choose. `flat`: as the Responses API writes them, one level less."""
-    offered = tuple(
-        _tool(Fields(item, f"{fields.path('tools')}.{number}."), flat=flat)
-        for number, item in enumerate(fields.items("tools", MOST_TOOLS))
-    )
+    offered: list[Tool] = []
+    left = MOST_TOOL_BYTES
+    for number, item in enumerate(fields.items("tools", MOST_TOOLS)):
+        tool = _tool(Fields(item, f"{fields.path('tools')}.{number}."), flat=flat)
+        # Each is small enough alone; the model is told all of them, and is held to all of them.
+        left -= schemas.size([tool.description, tool.parameters])
+        if left < 0:
+            raise PolicyRefusal("schema_limit", f"all tools have at most {MOST_TOOL_BYTES} bytes", param="tools")
+        offered.append(tool)
     names = [tool.name for tool in offered]
     if len(set(names)) != len(names):
         raise BadRequestError("out_of_range", "two tools have one name", param="tools")
     choice = _choice(fields, flat=flat)
     if choice not in {"", envelopes.NONE, envelopes.AUTO, envelopes.REQUIRED, *names} or (choice and not offered):
         raise BadRequestError("out_of_range", "tool_choice names a tool that is offered", param="tool_choice")
-    return offered, choice or (envelopes.AUTO if offered else envelopes.NONE)
+    return tuple(offered), choice or (envelopes.AUTO if offered else envelopes.NONE)
 
 
 def _tool(given: Fields, *, flat: bool) -> Tool:
@@ -192,7 +199,9 @@ def _tool(given: Fields, *, flat: bool) -> Tool:
     tool = Tool(
         name=function.identifier("name"),
         description=function.prose("description", LONGEST_DESCRIPTION),
-        parameters=schemas.check(function.take("parameters") or _ANY_OBJECT, param=function.path("parameters")),
+        parameters=schemas.check(
+            function.take("parameters") or _ANY_OBJECT, param=function.path("parameters"), told=True
+        ),
     )
     function.flag("strict")
     function.end()

@@ -2,11 +2,13 @@
 
 A schema becomes a grammar in the engine, and a grammar can be made to cost minutes (BAD_INPUTS.md 111). So keywords
 are an allow-list, of what the engine's one grammar backend takes (arguments.py pins it); references go only to the schema's
-own definitions and never in a circle, and everything is counted.
+own definitions and never in a circle, and everything is counted as it stands once they are in their place: a small body
+can refer to one large list many times. What a grammar ignores is left out.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +22,7 @@ DEEPEST = 5
 MOST_NODES = 128
 MOST_ENUM = 256
 LONGEST_TEXT = 2_000
+MOST_BYTES = 65_536
 
 _TYPES = frozenset({"string", "number", "integer", "boolean", "null", "array", "object"})
 _WHOLE = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
@@ -30,12 +33,21 @@ _ONE = frozenset({"items", "additionalProperties"})
 _MANY = frozenset({"properties", "$defs", "definitions"})
 _LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _ANYTHING = frozenset({"default", "examples", "const"})
+_LEFT_OUT = frozenset({"title", "$schema", "$id", "default", "examples"})
 _MOST = 1_000_000
 
 
-def check(schema: Any, *, param: str) -> Mapping[str, Any]:
-    """The schema, resolved to one without references, or PolicyRefusal `schema_limit`."""
-    return _Walk(schema, param).whole()
+def check(schema: Any, *, param: str, told: bool = False) -> Mapping[str, Any]:
+    """The schema, resolved to one without references, or PolicyRefusal `schema_limit`.
+
+    `told`: the model reads it too, as it does a tool's, so its descriptions stay.
+    """
+    return _Walk(schema, param, _LEFT_OUT if told else _LEFT_OUT | {"description"}).whole()
+
+
+def size(value: Any) -> int:
+    """How many bytes of JSON it is."""
+    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 def fits(value: Any, schema: Mapping[str, Any]) -> bool:
@@ -48,18 +60,19 @@ def fits(value: Any, schema: Mapping[str, Any]) -> bool:
 
 
 class _Walk:
-    """One pass over one schema: nodes are counted as they stand after every reference was put in its place."""
+    """One pass over one schema: nodes and bytes are counted as they stand after every reference was put in its place."""
 
-    def __init__(self, schema: Any, param: str) -> None:
+    def __init__(self, schema: Any, param: str, left_out: frozenset[str]) -> None:
         self._root = schema
         self._param = param
-        self._nodes = 0
+        self._left_out = left_out
+        self._nodes = self._bytes = 0
 
     def whole(self) -> Mapping[str, Any]:
         found = self._node(self._root, depth=0, open_refs=())
         if found.get("type") not in (None, "object", "array") or not found:
             raise self._refusal("the schema describes an object")
-        return {name: value for name, value in found.items() if name not in {"$defs", "definitions", "$schema", "$id"}}
+        return found
 
     def _node(self, node: Any, *, depth: int, open_refs: tuple[str, ...]) -> dict[str, Any]:
         self._nodes += 1
@@ -74,7 +87,7 @@ class _Walk:
             siblings = {name: node[name] for name in _TEXTS | _ANYTHING if name in node}
             return {
                 **self._node(self._target(ref), depth=depth, open_refs=(*open_refs, ref)),
-                **{name: self._plain(name, value) for name, value in siblings.items()},
+                **self._kept({name: self._plain(name, value) for name, value in siblings.items()}),
             }
         found: dict[str, Any] = {}
         for name, value in node.items():
@@ -83,7 +96,15 @@ class _Walk:
             found[name] = self._keyword(name, value, depth, open_refs)
         if "format" in found and ("minLength" in found or "maxLength" in found):
             raise self._refusal("a text has a format or a length, not both")
-        return found
+        return self._kept(found)
+
+    def _kept(self, found: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in found.items() if name not in self._left_out}
+
+    def _count(self, value: Any) -> None:
+        self._bytes += size(value)
+        if self._bytes > MOST_BYTES:
+            raise self._refusal(f"a schema has at most {MOST_BYTES} bytes, counted with each reference in its place")
 
     def _keyword(self, name: str, value: Any, depth: int, open_refs: tuple[str, ...]) -> Any:
         if name in _ONE:
@@ -119,6 +140,8 @@ class _Walk:
         if not good:
             shown = name if name.isascii() and name.isidentifier() and len(name) <= 32 else "?"
             raise self._refusal(f"the keyword {shown} is not taken, or not with that value")
+        if name not in self._left_out:
+            self._count({name: value})
         return float(value) if isinstance(value, Decimal) else value
 
     def _target(self, ref: str) -> Any:
@@ -134,6 +157,7 @@ class _Walk:
     def _check_names(self, properties: Mapping[str, Any]) -> None:
         if any(not 0 < len(name) <= 64 or not name.isprintable() for name in properties):
             raise self._refusal("a property's name has 1 to 64 printable characters")
+        self._count(list(properties))
 
     def _refusal(self, message: str) -> PolicyRefusal:
         return PolicyRefusal("schema_limit", message, param=self._param)

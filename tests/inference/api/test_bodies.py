@@ -165,3 +165,16 @@ def test_a_job_is_not_streamed_and_names_its_fields_from_the_top() -> None:
     with pytest.raises(BadRequestError) as unknown:
         schemas.job({"request": chat_body(min_p=1)})
     assert unknown.value.param == "request.min_p"
+
+
+def test_many_tools_are_bounded_together_too() -> None:
+    text = {"type": "object", "properties": {f"f{n}": {"$ref": "#/$defs/x"} for n in range(30)}}
+    large = {**text, "$defs": {"x": {"enum": ["v" * 1_000, "w" * 1_000]}}}
+
+    def offering(count: int) -> bytes:
+        tools = [{"type": "function", "function": {"name": f"t{n}", "parameters": large}} for n in range(count)]
+        return body(tools=tools)
+
+    assert len(schemas.chat(document.parse(offering(4))).ask.tools) == 4
+    found = refused(offering(5))
+    assert (found.code, found.param) == ("schema_limit", "tools")

@@ -65,6 +65,43 @@ def test_a_definition_counts_each_time_it_is_used() -> None:
     assert refused(thrice) == "schema_limit"
 
 
+@pytest.mark.parametrize("keyword", ["enum", "const", "required"])
+def test_a_small_body_cannot_become_a_huge_schema_by_its_references(keyword: str) -> None:
+    text = "v" * schema.LONGEST_TEXT
+    big: dict[str, Any] = {"enum": [text] * 8} if keyword == "enum" else {"const": [text] * 8}
+    if keyword == "required":
+        big = {"type": "object", "required": [text] * 8}
+    value = {
+        "type": "object",
+        "properties": {f"f{n}": {"$ref": "#/$defs/big"} for n in range(62)},
+        "$defs": {"big": big},
+    }
+    assert refused(value) == "schema_limit"
+    value["properties"] = {f"f{n}": {"$ref": "#/$defs/big"} for n in range(3)}
+    assert schema.size(schema.check(value, param="p")) < schema.MOST_BYTES
+
+
+def test_what_a_grammar_ignores_is_left_out_and_what_the_model_is_told_is_not() -> None:
+    value = {
+        "type": "object",
+        "title": "T",
+        "description": "D",
+        "properties": {
+            "title": {"type": "string", "title": "x", "description": "d", "default": "", "examples": ["a"] * 200},
+            "ref": {"$ref": "#/$defs/X", "description": "of it", "default": None},
+        },
+        "$defs": {"X": {"type": "string", "examples": ["y" * 2_000] * 200, "description": "X"}},
+    }
+    plain = {"type": "object", "properties": {"title": {"type": "string"}, "ref": {"type": "string"}}}
+    assert schema.check(value, param="p") == plain
+    told = schema.check(value, param="p", told=True)
+    assert told["description"] == "D"
+    assert told["properties"] == {
+        "title": {"type": "string", "description": "d"},
+        "ref": {"type": "string", "description": "of it"},
+    }
+
+
 @pytest.mark.parametrize(
     "value",
     [
