@@ -1,7 +1,7 @@
 """Putting a person's decision on record.
 
 The log is the only store: a decision is one record beside those of the request it decides about, found by the same
-index, and as hard to change (docs/decisions/0013).
+index, and as hard to change (docs/decisions/0015).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Decides what of HTTP is believed: one response, its status, its media type and its body; nothing else is kept. What the
 body means is `vllm` and `whole`. Our own and not a client library, because the library was most of what a request cost
-(docs/decisions/0013); the parser is llhttp, which the library used too.
+(docs/decisions/0017); the parser is llhttp, which the library used too.
 
 - Bounded are the head, all bytes together, what nobody has read yet, the first byte, each pause and the whole time.
 - One timer per answer watches the three times: one for each read would cost more than the read. While it is the engine
