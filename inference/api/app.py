@@ -77,7 +77,10 @@ class Application:
                 end_user=error.end_user if isinstance(error, PolicyRefusal) else "",
             )
         try:
-            if exchange.started:
+            if exchange.started and not exchange.has_words:
+                # Left without its last chunk: the server closes the connection, and no client takes it for whole.
+                log.warning("download_cut", extra={"request_id": exchange.request_id, "code": refusal.code})
+            elif exchange.started:
                 said = exchange.failure(refusal) if exchange.failure else sse.failure(refusal, exchange.request_id)
                 await exchange.end(said)
             else:

@@ -52,6 +52,8 @@ class Exchange:
         self.started = False
         self.failure: Callable[[Refusal], bytes] | None = None
         """How a stream that is under way says that it broke off; OpenAI's error event when it is not set."""
+        self.has_words = True
+        """Whether what is under way has a place for a refusal; the bytes of a file have none."""
         self.when_left: Callable[[], None] = lambda: None
         """Told at once when writing finds that nobody reads, before the work is undone."""
         self._held: list[bytes] = []
@@ -165,6 +167,7 @@ class Exchange:
 
     async def download(self) -> None:
         """Begin a body of bytes whose length is not known yet; `event` sends some of it."""
+        self.has_words = False
         await self._start(200, b"application/octet-stream", {})
 
     async def event(self, data: bytes, *, more: bool = False) -> None:

@@ -86,6 +86,7 @@ async def content(exchange: Exchange, desk: Desk, rights: Rights, argument: str)
     await exchange.download()
     await exchange.event(first)
     async for part in parts:
+        desk.standing.check_still(rights)  # a large file takes minutes
         await exchange.event(part)
     await exchange.end()
 
