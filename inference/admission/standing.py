@@ -24,6 +24,7 @@ from psycopg.conninfo import make_conninfo
 from inference.admission import pressure
 from inference.admission.errors import NoModelError, StaleError
 from inference.admission.rules import Pressure
+from inference.clients import rules
 from inference.clients import selectors as clients
 from inference.clients.assertions import Assertions, Claims
 from inference.policy.errors import PolicyRefusal
@@ -80,11 +81,16 @@ class Standing:
             raise NoModelError("no_model", "no approved model is being served", retry_after_s=5)
         return found
 
-    def rights_of(self, key_id: str) -> Rights:
-        """The rights a key has now, for work accepted under it earlier; PolicyRefusal when it has none."""
-        rights = self.current().clients.of_key_id(key_id, now=datetime.now(UTC))
-        if rights is None:
+    def left_of(self, accepted: Rights | None) -> Rights:
+        """What is left of the rights that durable work was accepted with; PolicyRefusal when the key, or the word of
+        whoever vouched for its user, counts no more. What nobody can open any more is withdrawn too.
+        """
+        facts = self.current()
+        now = facts.clients.of_key_id(accepted.key_id, now=datetime.now(UTC)) if accepted is not None else None
+        if accepted is None or now is None:
             raise PolicyRefusal("rights_withdrawn", "this key's rights were withdrawn")
+        rights = rules.left(accepted, now)
+        self.check_still(rights)
         return rights
 
     def vouched(self, token: str, *, client: str) -> Claims:

@@ -98,6 +98,11 @@ def covers(now: Rights, then: Rights) -> bool:
     )
 
 
+def left(then: Rights, now: Rights) -> Rights:
+    """What is left today of rights that were accepted earlier: no more than either, and for the same user."""
+    return narrow(then, Narrowing(**{name: getattr(now, name) for name in Narrowing.__dataclass_fields__}))
+
+
 def within(bounds: Bounds, *, address: Address | None) -> bool:
     """Is that address in one of the key's networks? An address nobody can prove is in none."""
     if not bounds.networks:

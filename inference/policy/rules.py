@@ -13,7 +13,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -92,6 +92,12 @@ def decide(ask: Ask, rights: Rights) -> Decision:
         )
     _check_features(ask, rights)
     return Decision(task=task, purpose=ask.purpose, data_class=data_class, lane=rights.lane)
+
+
+def used(decision: Decision, rights: Rights) -> Rights:
+    """Of these rights, those that the work takes: what is kept with it, to run it by and to say who may have it."""
+    phi = decision.data_class is DataClass.PHI
+    return replace(rights, tasks=frozenset({decision.task.id}), purposes=frozenset({decision.purpose}), phi=phi)
 
 
 def check_model(model: str, served: str, rights: Rights) -> None:

@@ -197,7 +197,7 @@ class Feeder:
         if held.ask is None:
             raise PolicyRefusal("internal_error", "what was asked cannot be opened")
         # Durable work is batch work, whatever the key's own lane: nobody is waiting.
-        rights = replace(self._house.standing.rights_of(held.key_id), lane=Lane.BATCH)
+        rights = replace(self._house.standing.left_of(held.accepted), lane=Lane.BATCH)
         caller = Caller(rights=rights, request_id=held.request_id)
         self._running[held.id].caller = caller
         book = LineBook(self._ledger, held, caller)

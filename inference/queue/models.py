@@ -177,6 +177,8 @@ class Job(models.Model):
     not_before = models.DateTimeField()
     rung_at = models.DateTimeField()
 
+    # What whoever handed it in might ask, of what the work takes. A line's are its batch's.
+    rights = models.BinaryField(null=True)
     payload = models.BinaryField(null=True)
     result = models.BinaryField(null=True)
     idempotency_hash = models.CharField(max_length=64, null=True)  # noqa: DJ001 - null: no key, and so never equal

@@ -109,8 +109,8 @@ def metadata_name(ref: str) -> bytes:
     return f"batch:{ref}:metadata".encode()
 
 
-def rights_name(ref: str) -> bytes:
-    return f"batch:{ref}:rights".encode()
+def rights_name(ref: str, *, of: str = "batch") -> bytes:
+    return f"{of}:{ref}:rights".encode()
 
 
 def secret_name(client: str) -> bytes:

@@ -197,7 +197,7 @@ class Bench:
         book = AttemptBook(self, claim)
         try:
             # Durable work is batch work, whatever the key's own lane: nobody is waiting.
-            rights = replace(self.house.standing.rights_of(claim.key_id), lane=Lane.BATCH)
+            rights = replace(self.house.standing.left_of(claim.accepted), lane=Lane.BATCH)
             caller = Caller(rights=rights, request_id=claim.request_id)
             await self._holding_the_lease(claim, caller, self._write(claim, caller, book))
         except PolicyRefusal as refusal:

@@ -19,7 +19,7 @@ from inference.queue.selectors.batches import (
     piece,
     unfinished_lines,
 )
-from inference.queue.selectors.jobs import Answered, JobView, Page, list_of_client, of_client
+from inference.queue.selectors.jobs import Answered, JobView, Page, accepted, list_of_client, of_client
 from inference.queue.selectors.line import ClientLine, Line, Waiting, line, next_up, recent, running, unanswered_intents
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Line",
     "Page",
     "Waiting",
+    "accepted",
     "batch",
     "batches",
     "counts",

@@ -12,11 +12,12 @@ from django.db.models import Window
 from django.db.models.functions import RowNumber
 
 from appliance.keyring import services as keyring
+from inference.policy.rules import Rights
 from inference.queue import rules
 from inference.queue.errors import JobNotFoundError
 from inference.queue.models import Job
 
-SEALED = ("payload", "result", "custom_id")
+SEALED = ("payload", "result", "custom_id", "rights")
 """Columns that no list reads: they are most of a row, and of no use unopened."""
 
 
@@ -70,6 +71,15 @@ def of_client(*, client: str, ref: str) -> Answered:
     if row.result is not None and row.state == Job.State.SUCCEEDED:
         result = json.loads(keyring.open_(bytes(row.result), aad=rules.result_name(ref)))
     return Answered(job=view(row), position=places([row]).get(row.pk), result=result)
+
+
+def accepted(row: Job) -> Rights | None:
+    """What the work was accepted with; None when that was not kept. A line's are its batch's."""
+    if row.batch is not None:
+        return rules.unpack_rights(keyring.open_(bytes(row.batch.rights), aad=rules.rights_name(row.batch.ref)))
+    if row.rights is None:
+        return None
+    return rules.unpack_rights(keyring.open_(bytes(row.rights), aad=rules.rights_name(row.ref, of="job")))
 
 
 def list_of_client(*, client: str, state: str = "", batch: str = "", after: str = "", limit: int = 20) -> Page:

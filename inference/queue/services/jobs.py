@@ -25,7 +25,7 @@ from appliance.audit.services import unaudited
 from appliance.keyring import services as keyring
 from inference.policy import rules as policy
 from inference.policy.ask import Ask
-from inference.queue import rules
+from inference.queue import rules, selectors
 from inference.queue.errors import (
     IdempotencyConflictError,
     JobFinishedError,
@@ -56,6 +56,8 @@ class Claim:
     attempt: int
     key_id: str
     ask: Ask = field(repr=False)
+    accepted: policy.Rights | None = None
+    """None: from before they were kept. Then nobody knows by whose right it would run."""
 
     @property
     def request_id(self) -> str:
@@ -88,6 +90,9 @@ def submit(*, actor: str, rights: policy.Rights, ask: Ask, request_id: str, idem
                 purpose=decision.purpose,
                 not_before=now,
                 rung_at=now,
+                rights=keyring.seal(
+                    rules.pack_rights(policy.used(decision, rights)), aad=rules.rights_name(ref, of="job")
+                ),
                 payload=keyring.seal(payload, aad=rules.payload_name(ref)),
                 idempotency_hash=key_hash,
                 body_hmac=body_hmac,
@@ -143,7 +148,7 @@ def claim(*, actor: str, ref: str) -> Claim | None:
     if row.worker != actor or row.payload is None:
         return None
     ask = rules.unpack(keyring.open_(bytes(row.payload), aad=rules.payload_name(ref)))
-    return Claim(ref=ref, attempt=row.attempt, key_id=row.key_id, ask=ask)
+    return Claim(ref=ref, attempt=row.attempt, key_id=row.key_id, ask=ask, accepted=selectors.accepted(row))
 
 
 @unaudited("worker bookkeeping; the attempt's intent and outcome are recorded")

@@ -22,6 +22,7 @@ from appliance.audit.services import OwnShard, unaudited
 from appliance.keyring import services as keyring
 from appliance.keyring.errors import SealBrokenError
 from inference.policy.ask import Ask
+from inference.policy.rules import Rights
 from inference.queue import rules
 from inference.queue.models import Batch, Job
 
@@ -89,6 +90,8 @@ class Held:
     failures: int
     key_id: str
     ask: Ask | None = field(repr=False)
+    accepted: Rights | None = None
+    """What the batch was accepted with; None when that does not open."""
 
     @property
     def request_id(self) -> str:
@@ -134,11 +137,20 @@ def claim_lines(*, worker: str, batch: str, after: int, most: int) -> list[Held]
         cursor.execute(_IN_ORDER)
         cursor.execute(_CLAIM, given)
         rows = cursor.fetchall()
+    accepted = _accepted(batch) if rows else None
     held = [
-        Held(pk, ref, line, attempt, failures, key_id, ask=_opened(ref, payload))
+        Held(pk, ref, line, attempt, failures, key_id, ask=_opened(ref, payload), accepted=accepted)
         for pk, ref, line, attempt, failures, key_id, payload in rows
     ]
     return sorted(held, key=lambda each: each.line)
+
+
+def _accepted(batch: str) -> Rights | None:
+    sealed = Batch.objects.filter(ref=batch).values_list("rights", flat=True).first()
+    try:
+        return rules.unpack_rights(keyring.open_(bytes(sealed or b""), aad=rules.rights_name(batch)))
+    except SealBrokenError:
+        return None
 
 
 def _opened(ref: str, payload: memoryview) -> Ask | None:

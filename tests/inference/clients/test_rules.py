@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -91,6 +92,16 @@ def test_work_goes_on_only_while_every_right_it_was_given_is_still_there(now: Ri
         and (now.phi or not then.phi)
     )
     assert rules.covers(now, then) == expected
+
+
+@given(rights, rights)
+def test_what_is_left_of_accepted_rights_is_in_both_and_for_the_same_user(then: Rights, now: Rights) -> None:
+    then = replace(then, end_user="dr.lee", vouched_by="idp/1")
+    left = rules.left(then, now)
+    assert rules.covers(then, left)
+    assert rules.covers(now, left)
+    assert (left.end_user, left.vouched_by, left.key_id) == (then.end_user, then.vouched_by, then.key_id)
+    assert left.lane == max(then.lane, now.lane, key=URGENCY.index)
 
 
 @given(rights)
