@@ -31,6 +31,7 @@ from inference.queue import copying, rules, selectors
 from inference.queue.errors import (
     BatchError,
     BatchNotFoundError,
+    FileInUseError,
     FileNotStoredError,
     IdempotencyConflictError,
     TooManyJobsError,
@@ -295,9 +296,12 @@ def _stop(row: Batch, code: str) -> None:
 @transaction.atomic
 def delete_output(*, actor: str, client: str, ref: str, failed: bool, request_id: str = "") -> None:
     """Forget what a batch answered, or what went wrong; its counts stay."""
-    row = Batch.objects.filter(ref=ref, client=client).exclude(finished=None).first()
+    row = Batch.objects.select_for_update().filter(ref=ref, client=client).first()
     if row is None:
         raise BatchNotFoundError
+    if row.finished is None:
+        # Its counts are still read from its jobs.
+        raise FileInUseError("file_in_use", "that batch has not ended; cancel it first")
     ended = ~Q(state=Job.State.SUCCEEDED) if failed else Q(state=Job.State.SUCCEEDED)
     Job.objects.filter(ended, batch=row).delete()
     audit.record(actor=actor, action=Action.FILE_DELETED, target=ref, request_id=request_id, client=client)

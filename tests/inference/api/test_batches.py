@@ -13,7 +13,7 @@ from django.conf import settings
 from openai import OpenAI
 
 import appliance.celery  # noqa: F401 - this process rings too
-from inference.api import expanding
+from inference.api import expanding, files
 from inference.queue import rules, selectors, services
 from inference.queue.models import Batch, File, FilePiece, Job
 from inference.queue.tasks import Bench
@@ -220,6 +220,7 @@ def test_another_clients_file_and_batch_do_not_exist(client: OpenAI, lan: Lan) -
 
 def test_reading_a_file_is_on_record_and_its_output_can_be_deleted(client: OpenAI, lan: Lan) -> None:
     batch = begin(client, jsonl(line(1)))
+    assert lan.ask("DELETE", f"/v1/files/{files.output_id(batch.id, 'output')}").code == "file_in_use"
     work(batch.id)
     ref = client.batches.retrieve(batch.id).output_file_id
     output(client, ref)
