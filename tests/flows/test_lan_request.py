@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 import redis
 
 from provisioning import site_config
+from provisioning.evaluation.site_file import REPOSITORY
 from tests.box import Box
 from tests.waiting import until
 
@@ -114,6 +118,44 @@ def test_a_record_that_does_not_fit_the_models_context_is_refused_as_such(box: B
     with pytest.raises(openai.BadRequestError) as refused:
         ask(client, messages=[{"role": "user", "content": json.dumps({**RECORD, "justification": "cough " * 5000})}])
     assert refused.value.code == "context_length"
+
+
+def test_a_prompt_that_fills_the_context_to_its_last_token_is_answered_and_one_more_word_is_not(
+    box: Box, client: openai.OpenAI
+) -> None:
+    def fits(words: int) -> int:
+        """The tokens of a prompt with so many words, or 0: it did not fit beside one token of an answer."""
+        content = json.dumps({**RECORD, "justification": "cough " * words})
+        try:
+            answer = ask(client, messages=[{"role": "user", "content": content}], max_tokens=1)
+        except openai.BadRequestError as refused:
+            if refused.code != "context_length":
+                raise
+            return 0
+        return int(answer.usage.prompt_tokens)
+
+    low, high = 1, box.site.engine.max_model_len
+    assert fits(low)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    each = fits(low) - fits(low - 1)
+    assert box.site.engine.max_model_len - 1 - fits(low) < each
+    assert fits(low + 1) == 0
+
+
+def test_the_conformance_command_passes_on_the_whole_box(box: Box) -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/examples/conformance.py", "--base-url", f"{box.api_url}/v1"],
+        env={"PATH": os.environ["PATH"], "ISOWARD_API_KEY": box.api_key},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 FAIL, 0 skip" in done.stdout
 
 
 def test_a_client_that_leaves_stops_the_generation(box: Box, client: openai.OpenAI) -> None:

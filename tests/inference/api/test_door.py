@@ -99,7 +99,12 @@ def test_any_other_path_is_not_found(lan: Lan, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", CHAT, "POST"), ("DELETE", "/v1/models", "GET"), ("PUT", "/v1/jobs", "POST"), ("OPTIONS", CHAT, "POST")],
+    [
+        ("GET", CHAT, "POST"),
+        ("DELETE", "/v1/models", "GET"),
+        ("PUT", "/v1/jobs", "GET, POST"),
+        ("OPTIONS", CHAT, "POST"),
+    ],
 )
 def test_another_method_is_not_allowed_and_says_which_is(lan: Lan, method: str, path: str, allowed: str) -> None:
     reply = lan.ask(method, path)
