@@ -32,8 +32,10 @@ def main() -> int:
         if each:
             say(f"{each} kills each of {', '.join(target.name for target in targets)}; seed {seed}")
             campaign = Campaign(BASE / "site", targets, each, seed, say=say)
-            campaign.run()
-            document["campaign"] = report.figures(campaign)
+            try:
+                campaign.run()
+            finally:  # Ctrl-C too: what was compared until then was shown
+                document["campaign"] = report.figures(campaign)
         for plant in plants:
             say(f"planting {plant.name}: {plant.why}")
             document["planted"].append(report.planted(plant, mutation_run(plant, BASE / "planted", seed, say=say)))

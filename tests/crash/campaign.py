@@ -60,6 +60,8 @@ class Campaign:
     say: Callable[[str], None] = lambda _line: None
     kills: list[Kill] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    planned: int = 0
+    compared: int = 0
     found: Facts | None = None
     _read: set[str] = field(default_factory=set)
     seconds: float = 0.0
@@ -68,6 +70,7 @@ class Campaign:
         """All of it. The first round that finds a fault is the last."""
         began = time.monotonic()
         plan = self._plan()
+        self.planned = len(plan)
         with running(self.base, self.tree, self.seed) as scene:
             ledger = Ledger(self.base / "ledger.jsonl")
             points = Points(scene, ledger)
@@ -132,6 +135,7 @@ class Campaign:
         found.verdict = scene.verdict()
         self.found = found
         self.faults += checker.check(found)[:MOST_FAULTS]
+        self.compared = len(self.kills)
 
     def _read_texts(self, scene: Scene, found: Facts) -> None:
         """What each client is given for what it handed in, through the door."""

@@ -27,15 +27,16 @@ Json = dict[str, Any]
 
 
 def figures(campaign: Campaign) -> Json:
-    """The campaign itself: JSON for report.json."""
+    """The campaign itself: JSON for report.json. Kills after the last comparison showed nothing and do not count."""
     by_target: dict[str, list[Kill]] = defaultdict(list)
-    for kill in campaign.kills:
+    for kill in campaign.kills[: campaign.compared]:
         by_target[kill.target].append(kill)
     return {
-        "ok": not campaign.faults,
+        "ok": not campaign.faults and campaign.compared == campaign.planned,
         "seed": campaign.seed,
         "n": campaign.each,
-        "kills": len(campaign.kills),
+        "planned": campaign.planned,
+        "kills": campaign.compared,
         "seconds": round(campaign.seconds, 1),
         "targets": {name: _target(kills, campaign.found) for name, kills in sorted(by_target.items())},
         "work": _work(campaign.found) if campaign.found else {},
