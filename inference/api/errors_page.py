@@ -68,7 +68,10 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
         "task_required": ("No task was named.", "Set `metadata.task`."),
         "task_unknown": ("There is no task by that name.", "See `GET /v1/tasks`."),
         "task_not_granted": ("The key, or the user, has not that task.", GRANT),
-        "task_form": ("The task is asked with something else: a record, messages, texts or a recording.", FIX),
+        "task_form": (
+            "The task is asked with something else; or with tools or a form for the answer, and is no conversation.",
+            FIX,
+        ),
         "phi_not_granted": (
             "The key may not send PHI, and data without a label is PHI.",
             "Label it, or ask for the grant.",

@@ -132,6 +132,11 @@ def prepare(ask: Ask, task: Task, *, control: frozenset[str] = frozenset()) -> P
     given = _form(ask)
     if given is not task.form:
         raise PolicyRefusal("task_form", f"the task {task.id} is asked with a {task.form.value}", param="metadata.task")
+    if (given is not Form.CONVERSATION or ask.prompt) and (ask.schema is not None or tools.shape(ask) is not None):
+        # The caller would take whatever came for what it asked for.
+        raise PolicyRefusal(
+            "task_form", "only a conversation goes with tools or a form of the caller's own for the answer"
+        )
     if given is Form.RECORD:
         return minimize(ask.record or {}, task, already=ask.dropped, control=control)
     if given is Form.AUDIO:

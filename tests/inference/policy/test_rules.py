@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inference.policy import rules
-from inference.policy.ask import Ask, Decimal
+from inference.policy.ask import Ask, Audio, Decimal, Tool
 from inference.policy.catalog import PURPOSES, TASKS, DataClass, Lane
 from inference.policy.errors import PolicyRefusal
 from inference.policy.rules import Rights
@@ -109,3 +109,27 @@ def test_a_record_is_written_as_json_writes_it(value: Any) -> None:
 
 def test_numbers_are_written_as_they_came() -> None:
     assert rules.render({"inr": Decimal("1.20"), "crp": [Decimal("1E2")]}) == '{"inr": 1.20, "crp": [1E2]}'
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"schema": {"type": "object"}}, {"tools": (Tool("t", "", {}),), "tool_choice": "t"}]
+)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ASK,
+        replace(ASK, task="conversation", record=None, prompt="Cough"),
+        replace(ASK, task="embedding", record=None, inputs=("Cough",)),
+        replace(ASK, task="transcription", record=None, audio=Audio(bytearray(b"x"), "audio/wav")),
+    ],
+    ids=["record", "prompt", "texts", "recording"],
+)
+def test_what_only_a_conversation_can_have_is_refused_elsewhere_and_never_dropped(ask: Ask, wanted: Any) -> None:
+    rules.prepare(ask, TASKS[ask.task])
+    with pytest.raises(PolicyRefusal, match="task_form"):
+        rules.prepare(replace(ask, **wanted), TASKS[ask.task])
+
+
+def test_tools_that_may_not_be_called_change_nothing() -> None:
+    offered = replace(ASK, tools=(Tool("t", "", {}),), tool_choice="none")
+    assert rules.prepare(offered, TASKS[ASK.task]) == rules.prepare(ASK, TASKS[ASK.task])
