@@ -127,7 +127,7 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
         max_tokens=ask.sampling.max_tokens,
         deadline=caller.deadline,
     ) as place:
-        serving = _recheck(ask, decision, prompt, caller, house)  # it may have stood in line
+        serving = _recheck(ask, decision, prompt, caller, house, serving)  # it may have stood in line
         pair = Pair(house.book, caller, _intent(ask, decision, prompt, caller, serving))
         try:
             receipt = _receipt(await pair.intend(), caller, serving, decision, prompt)  # AuditUnavailableError
@@ -175,13 +175,15 @@ def check_can(prompt: Prompt, serving: Serving) -> None:
         raise PolicyRefusal("model_cannot", "the model that is served cannot do that kind of work", param="model")
 
 
-def _recheck(ask: Ask, decision: Decision, prompt: Prompt, caller: Caller, house: House) -> Serving:
+def _recheck(ask: Ask, decision: Decision, prompt: Prompt, caller: Caller, house: House, before: Serving) -> Serving:
     """What serves now, under the rights of now: between a request's coming and its turn either may have changed."""
     house.standing.check_still(caller.rights)
     serving = house.standing.serving()
     rules.check_model(ask.model, serving.served_model_name, caller.rights)
     check_route(decision.task, serving)
     check_can(prompt, serving)
+    if serving.release_digest != before.release_digest:  # another tokenizer reads other text as more than text
+        rules.prepare(ask, decision.task, control=house.standing.current().control_tokens)
     return serving
 
 
