@@ -14,6 +14,13 @@ from typing import Any
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+def _event(record: logging.LogRecord) -> str:
+    # asyncio puts the exception's text into the template itself ("Task exception was never retrieved").
+    if record.name.partition(".")[0] == "asyncio":
+        return "event_loop"
+    return record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+
+
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON with only scalar extra fields."""
 
@@ -24,7 +31,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             # The template without its arguments for libraries' loggers: their arguments may quote input.
-            "event": record.msg if isinstance(record.msg, str) else type(record.msg).__name__,
+            "event": _event(record),
         }
         extra = vars(record).items()
         line |= {k: v for k, v in extra if k not in _STANDARD and isinstance(v, str | int | float | bool)}
