@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from inference.admission.errors import QueueFullError
@@ -18,13 +19,18 @@ from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
 from inference.api.fields import Fields
 from inference.api.forms import Form
+from inference.policy import catalog
 from inference.policy.ask import Ask, Audio
+from inference.policy.catalog import TASKS
+from inference.policy.errors import PolicyRefusal
 from inference.policy.rules import Rights
 from inference.serve import Caller
 
 LARGEST_RECORDING = 26_214_400
 MOST_AT_ONCE = 4
+MOST_OF_ONE = 2
 RECEIPT_HEADER = "x-isoward-receipt"
+_HEARD = frozenset(task.id for task in TASKS.values() if task.form is catalog.Form.AUDIO)
 _LANGUAGE = re.compile(r"[a-z]{2}")
 
 
@@ -37,24 +43,37 @@ class _Request:
 
 
 class _Room:
-    """How many recordings this process holds at a time: each of them is memory that nothing else can have."""
+    """How many recordings this process holds at a time: each of them is memory that nothing else can have.
 
-    held = 0
+    A recording may arrive slowly, so no client can have all the room.
+    """
+
+    held: Counter[str] = Counter()
+
+    def __init__(self, client: str) -> None:
+        self._client = client
 
     def __enter__(self) -> None:
-        if _Room.held >= MOST_AT_ONCE:
+        if _Room.held[self._client] >= MOST_OF_ONE:
+            raise QueueFullError("client_queue_full", "this client's recordings are being heard", retry_after_s=5)
+        if _Room.held.total() >= MOST_AT_ONCE:
             raise QueueFullError("queue_full", "enough recordings are being heard; ask again", retry_after_s=5)
-        _Room.held += 1
+        _Room.held[self._client] += 1
 
     def __exit__(self, *_: object) -> None:
-        _Room.held -= 1
+        _Room.held[self._client] -= 1
+        if not _Room.held[self._client]:
+            del _Room.held[self._client]
 
 
 async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) -> None:
     """The words of one recording."""
     caller = caller_of(exchange, rights)
+    if not rights.tasks & _HEARD:
+        # Before the body: who may not ask takes no room.
+        raise PolicyRefusal("task_not_granted", "this key is not granted a task that takes a recording")
     form = Form("file")
-    with _Room():
+    with _Room(rights.client):
         try:
             await form.read(exchange, most=LARGEST_RECORDING)
             request = _parse(form.fields, form.file)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+from contextlib import ExitStack
 from typing import Any, cast
 
 import openai
@@ -14,8 +16,11 @@ from inference.api.audio import LARGEST_RECORDING, media_type
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
 from inference.api.forms import Form
+from inference.policy.catalog import Lane
+from inference.policy.rules import Rights
 from tests.simulators import lan as lans
 from tests.simulators.lan import MODEL, Lan
+from tests.waiting import until
 
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + b"Zarathustra" * 20_000
 LABELS = {"metadata": {"task": "transcription", "purpose": "TREAT", "patient_id": "4711"}}
@@ -179,9 +184,10 @@ async def test_the_recording_is_overwritten_however_the_exchange_ends(monkeypatc
         "headers": [(b"content-type", f"multipart/form-data; boundary={EDGE}".encode())],
     }
     monkeypatch.setattr(audio, "Form", Kept)
-    nobody = cast("Any", None)  # it is refused before the desk or the rights are asked
+    nobody = cast("Any", None)  # it is refused before the desk is asked
+    rights = Rights("ward-7", "iwk_1", frozenset({"transcription"}), frozenset(), Lane.STAT, phi=True)
     with pytest.raises(BadRequestError, match="audio_unsupported"):
-        await audio.create(Exchange(scope, receive, nobody), nobody, nobody, "")
+        await audio.create(Exchange(scope, receive, nobody), nobody, rights, "")
     assert made[0].file == bytes(34)
 
 
@@ -191,3 +197,34 @@ def test_a_wiped_form_holds_nothing_even_while_somebody_looks() -> None:
     with memoryview(read.file) as view:
         read.wipe()
         assert bytes(view) == bytes(len(WAV))
+
+
+def begin(lan: Lan, key: str) -> socket.socket:
+    """A recording that arrives slowly: its first words, and then nothing."""
+    wire = socket.create_connection(("127.0.0.1", lan.port), timeout=20)
+    head = (
+        f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: multipart/form-data; boundary={EDGE}\r\nContent-Length: 100000\r\n\r\n"
+    )
+    wire.sendall(head.encode() + form()[:1_000])
+    return wire
+
+
+def test_one_clients_slow_recordings_leave_room_for_the_others(lan: Lan) -> None:
+    other = lans.new_key(f"{lan.client}-nb")
+    until(lambda: lan.ask("GET", "/v1/models", key=other).status == 200, 10, "the neighbour's key is known")
+    with ExitStack() as stack:
+        for _ in range(audio.MOST_AT_ONCE):
+            stack.enter_context(begin(lan, lan.key))
+        full = until(lambda: (found := send(lan, form())).status == 429 and found, 10, "the client's room is taken")
+        assert full.code == "client_queue_full"
+        headers = {"Content-Type": f"multipart/form-data; boundary={EDGE}"}
+        assert lan.ask("POST", "/v1/audio/transcriptions", form(), key=other, headers=headers).status == 200
+    until(lambda: send(lan, form()).status == 200, 10, "the room is free again")
+
+
+def test_a_key_without_a_task_for_recordings_is_refused_before_its_recording_is_taken(lan: Lan) -> None:
+    barred = lans.new_key(f"{lan.client}-text", tasks=["progress_note"])
+    until(lambda: lan.ask("GET", "/v1/models", key=barred).status == 200, 10, "the key is known")
+    with begin(lan, barred) as wire, wire.makefile("rb") as reader:
+        assert reader.readline().split()[1] == b"403"
