@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from appliance.audit.actions import Action
-from inference.api import document, reading
+from inference.api import document, pages, reading
 from inference.api.desk import Desk
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
@@ -55,10 +55,10 @@ async def list_(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) 
     fields = exchange.query()
     if fields.required("state") != "unreviewed":
         raise fields.range("state", "unreviewed")
-    after = _cursor(fields)
-    limit = _limit(fields)
+    asked = pages.asked(fields, most=LONGEST_PAGE, usual=50)
+    after = _cursor(asked.after, fields)
     fields.end()
-    page = await desk.rows.call(selectors.unreviewed, client=rights.client, before=after, limit=limit)
+    page = await desk.rows.call(selectors.unreviewed, client=rights.client, before=after, limit=asked.limit)
     await reading.record(exchange, desk, rights, Action.DRAFT_LISTED, target=rights.client)
     data: list[dict[str, Any]] = [
         {
@@ -76,16 +76,8 @@ async def list_(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) 
     await exchange.reply(200, {"object": "list", "data": data, "has_more": following is not None, "next": following})
 
 
-def _cursor(fields: Fields) -> selectors.Cursor | None:
-    text = fields.text("after")
+def _cursor(text: str, fields: Fields) -> selectors.Cursor | None:
     match = _CURSOR.fullmatch(text)
     if text and not match:
         raise fields.range("after", "the `next` of the page before")
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
-
-
-def _limit(fields: Fields) -> int:
-    text = fields.text("limit") or "50"
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:4]) <= LONGEST_PAGE):
-        raise fields.range("limit", f"from 1 to {LONGEST_PAGE}")
-    return int(text)

@@ -16,10 +16,10 @@ class Asked:
     limit: int
 
 
-def asked(fields: Fields, *, most: int) -> Asked:
-    """The page that a query asks for, as OpenAI bounds it; the first twenty when it does not say."""
+def asked(fields: Fields, *, most: int, usual: int = 20) -> Asked:
+    """The page that a query asks for, as OpenAI bounds it; the first `usual` when it does not say."""
     after = fields.token("after")
-    text = fields.token("limit") or "20"
+    text = fields.token("limit") or str(usual)
     if not (text.isascii() and text.isdecimal() and len(text) <= 5 and 0 < int(text) <= most):
         raise fields.range("limit", f"a whole number from 1 to {most}")
     fields.choice("order", ("desc",))

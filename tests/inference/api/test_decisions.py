@@ -136,6 +136,7 @@ def test_the_drafts_nobody_decided_about_are_listed_page_by_page(lan: Lan, monke
         ("?state=unreviewed&limit=0", "out_of_range"),
         ("?state=unreviewed&limit=101", "out_of_range"),
         ("?state=unreviewed&limit=9999999", "out_of_range"),
+        ("?state=unreviewed&limit=0100999999", "out_of_range"),
         ("?state=unreviewed&after=1-2", "out_of_range"),
         ("?state=unreviewed&after=" + "9" * 30 + "-1-1", "out_of_range"),
         ("?state=unreviewed&client=ward-1", "unknown_field"),
