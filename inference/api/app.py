@@ -52,11 +52,14 @@ class Application:
             exchange.check_target(self._desk.allowed_hosts)
             route = routes.find(exchange.method, exchange.path)
             if route.open is not None:
+                exchange.query().end()
                 await route.open(exchange, self._desk)
             elif route.keyed is not None:
                 held = auth.authenticate(exchange, self._desk.standing)
                 rights = held.rights  # from here on a refusal is on record with its client
                 rights = auth.admit(exchange, self._desk.standing, held)
+                if not route.takes_query:
+                    exchange.query().end()
                 await route.keyed(exchange, self._desk, rights, route.argument)
         except CallerLeftError:
             log.info("caller_left", extra={"request_id": exchange.request_id})

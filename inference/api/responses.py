@@ -63,7 +63,6 @@ async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str)
 
 async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`GET /v1/responses/{id}`: how a background response stands, and what came of it."""
-    exchange.query().end()
     await _show(exchange, desk, rights, argument, {})
 
 

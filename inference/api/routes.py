@@ -77,6 +77,9 @@ KEYED: list[tuple[str, str, Keyed]] = [
     ("POST", rf"/v1/batches/({batches.BATCH})/cancel", batches.cancel),
 ]
 
+# The lists that are asked for a page at a time: no other route takes a query.
+QUERIED = frozenset({decisions.list_, jobs.list_, files.list_, batches.list_})
+
 _COMPILED = [(method, re.compile(path), handler) for method, path, handler in KEYED]
 
 
@@ -87,6 +90,10 @@ class Route:
     open: Open | None = None
     keyed: Keyed | None = None
     argument: str = ""
+
+    @property
+    def takes_query(self) -> bool:
+        return self.keyed in QUERIED
 
 
 def find(method: str, path: str) -> Route:

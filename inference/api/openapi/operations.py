@@ -14,7 +14,8 @@ from inference.api.openapi.shapes import TOKEN, Shape, one_of
 JSON, FORM, EVENTS, PLAIN = "application/json", "multipart/form-data", "text/event-stream", "text/plain"
 LINES = "application/octet-stream"
 
-ANY = frozenset({"bad_host", "internal_error"})
+ANY = frozenset({"bad_host", "internal_error", "unknown_field", "duplicate_key", "out_of_range"})
+"""A query where none is taken is refused as a field that is not known."""
 KEYED = frozenset(
     {
         "invalid_api_key", "end_user_required", "invalid_end_user_assertion", "end_user_mismatch", "source_not_allowed",
@@ -84,6 +85,7 @@ _UNREVIEWED: dict[str, Shape] = {
     "state": one_of(("unreviewed",)),
     "limit": {"type": "string", "pattern": "^([1-9][0-9]?|100)$"},
     "after": {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}-[0-9]{1,18}$"},
+    "order": one_of(("desc",)),
 }
 _PAGE: dict[str, Shape] = {
     "limit": {"type": "string", "pattern": "^([1-9][0-9]?|100)$"},
