@@ -77,6 +77,15 @@ async def cancel(exchange: Exchange, desk: Desk, rights: Rights, argument: str) 
     await retrieve(exchange, desk, rights, argument)
 
 
+async def delete(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
+    """`DELETE /v1/responses/{id}`: an ended one and its answer are forgotten."""
+    try:
+        await desk.rows.call(services.delete, actor=rights.client, client=rights.client, ref=_ref(argument))
+    except JobNotFoundError:
+        raise _not_found() from None
+    await exchange.reply(200, {"id": argument, "object": "response", "deleted": True})
+
+
 async def _show(exchange: Exchange, desk: Desk, rights: Rights, response_id: str, echo: Mapping[str, Any]) -> None:
     found = await _find(desk, rights, response_id)
     if found.result is not None:

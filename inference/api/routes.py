@@ -51,6 +51,7 @@ KEYED: list[tuple[str, str, Keyed]] = [
     ("POST", r"/v1/chat/completions", chat.create),
     ("POST", r"/v1/responses", responses.create),
     ("GET", rf"/v1/responses/({_RESPONSE})", responses.retrieve),
+    ("DELETE", rf"/v1/responses/({_RESPONSE})", responses.delete),
     ("POST", rf"/v1/responses/({_RESPONSE})/cancel", responses.cancel),
     ("POST", r"/v1/completions", completions.create),
     ("POST", r"/v1/embeddings", embeddings.create),

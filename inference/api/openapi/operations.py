@@ -142,6 +142,10 @@ OPERATIONS: tuple[Operation, ...] = (
         codes=ROWS | {"response_not_found", "unknown_field", "out_of_range"},
     ),
     Operation(
+        "DELETE", "/v1/responses/{response}", "Forget a background response that has ended", "Deleted",
+        codes=ROWS | {"response_not_found", "job_unfinished"},
+    ),
+    Operation(
         "POST", "/v1/responses/{response}/cancel", "Stop a background response", "Response",
         codes=ROWS | {"response_not_found", "unknown_field", "out_of_range"},
     ),

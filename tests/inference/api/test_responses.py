@@ -310,3 +310,15 @@ def test_finished_work_is_not_answered_again_once_its_life_is_over(lan: Lan) -> 
     Job.objects.filter(ref=f"job_{begun.removeprefix('resp_')}").update(state="succeeded", payload=None)
     again = lan.ask("POST", "/v1/responses", body, headers={"Idempotency-Key": "v-3"})
     assert (again.status, again.code) == (404, "response_not_found")
+
+
+def test_an_ended_background_response_can_be_forgotten(lan: Lan, official: openai.OpenAI) -> None:
+    begun = official.responses.create(model=MODEL, input="Cough?", metadata=LABELS, background=True)
+    path, ref = f"/v1/responses/{begun.id}", f"job_{begun.id.removeprefix('resp_')}"
+    assert lan.ask("DELETE", path).code == "job_unfinished"
+    official.responses.cancel(begun.id)
+    assert lan.ask("DELETE", path).json == {"id": begun.id, "object": "response", "deleted": True}
+    assert not Job.objects.filter(ref=ref).exists()
+    assert len(lans.audit_rows(f"action = 'job.deleted' AND target = '{ref}'")) == 1
+    again = lan.ask("DELETE", path)
+    assert (again.status, again.code) == (404, "response_not_found")
