@@ -81,11 +81,13 @@ async def test_no_stream_ever_holds_a_word_of_another_however_many_are_cut(wide_
         for number, cut in enumerate(chance.random() < CUT for _ in range(STREAMS))
     ]
     cut = {stream.user for stream in streams if stream.cut_at is not None}
+    # Who hangs up at byte 0 may be gone before its request was read: then there is nothing to put on record.
+    unread = {stream.user for stream in streams if stream.cut_at == 0}
     running = [asyncio.create_task(stream.run(lan)) for stream in streams]
 
     # Nothing is let go before all are in the engine at once, and those that hang up have been noticed.
     async def all_are_held() -> bool:
-        return lan.engine.now == STREAMS - len(cut) and len(lan.engine.seen) == STREAMS + 1
+        return lan.engine.now == STREAMS - len(cut) and len(lan.engine.seen) > STREAMS - len(unread)
 
     await until_async(all_are_held, 300, "all that stay are in the engine, and all that left were cut")
     assert lan.engine.most >= STREAMS - len(cut)
@@ -98,17 +100,19 @@ async def test_no_stream_ever_holds_a_word_of_another_however_many_are_cut(wide_
             tokens = re.findall(rb"canary-[0-9a-f]{16}\.(\d) ", stream.got)
             assert tokens == [b"%d" % number for number in range(8)], f"SEED={SEED} {stream.user}"
             assert stream.got.count(b"data: [DONE]") == 1
-    outcomes = until(lambda: outcomes_of(lan, STREAMS + 1), 60, "every outcome is on record")
-    del outcomes["probe"]
-    assert {user for user, outcome in outcomes.items() if outcome == "client_gone"} == cut
-    assert {user for user, outcome in outcomes.items() if outcome == "ok"} == set(outcomes) - cut
+    known = {stream.user for stream in streams} - unread
+    outcomes = until(lambda: known <= (found := outcomes_of(lan)).keys() and found, 60, "every outcome is on record")
+    assert {user for user in known if outcomes[user] == "client_gone"} == cut - unread
+    assert {user for user in known if outcomes[user] == "ok"} == known - cut
+    assert {outcomes[user] for user in unread & outcomes.keys()} <= {"client_gone"}
     assert not CANARY.search(lan.log.read_bytes())
 
 
-def outcomes_of(lan: Lan, number: int) -> dict[str, str] | None:
+def outcomes_of(lan: Lan) -> dict[str, str]:
     rows = lans.audit_rows(f"client = '{lan.client}' AND kind = 'outcome'")
     found = {row["end_user"]: row["outcome"] for row in rows}
-    return found if len(rows) == len(found) == number else None
+    assert len(rows) == len(found), "one request has two outcomes"
+    return found
 
 
 @pytest.mark.timeout(120)
