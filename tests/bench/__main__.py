@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import gateway, report
+from tests.bench import gateway, queue, report
 
-COMMANDS = {"gateway": gateway.main, "report": report.main}
+COMMANDS = {"gateway": gateway.main, "queue": queue.main, "report": report.main}
 
 if __name__ == "__main__":
     sys.exit(COMMANDS[sys.argv[1]]())

@@ -1,8 +1,8 @@
 """The real engine behind the real gateway: do its tokens come through as fast as without us?
 
 Decides: vLLM on the evaluation model exactly as the launcher would start it, saturated: twice as many callers as it has
-places. The engine has its CPUs to itself in every arm; the gateway, PostgreSQL and the caller share the server's. Leaves
-to others: what a gateway costs (gateway.py), which needs an engine that costs nothing.
+places. What computes has its CPUs to itself in every arm; vLLM's HTTP server, the gateway, PostgreSQL and the caller share
+the server's. Leaves to others: what a gateway costs (gateway.py), which needs an engine that costs nothing.
 
 The bare arm sends the engine the very bytes the gateway would: instruction, minimized record, usage with every chunk.
 """
@@ -104,6 +104,8 @@ def serving(appliance: Appliance, *, places: int) -> Iterator[None]:
         ready=lambda: _healthy(socket),
         patience_s=600,
     )
+    # What computes has its CPUs to itself; vLLM's own door shares the server's with all the other doors, in every arm.
+    machine.pin(process.pid, {machine.SERVER_CPU}, below=False)
     with ended(process):
         yield
 

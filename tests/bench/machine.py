@@ -41,11 +41,18 @@ def on(cpus: set[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def pin(pid: int, cpus: set[int]) -> None:
-    """Move a running tree, with every thread it has already."""
-    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+def pin(pid: int, cpus: set[int], *, below: bool = True) -> None:
+    """Move a running tree, or one process of it alone, with every thread it has already."""
+    children = psutil.Process(pid).children(recursive=True) if below else []
+    for process in [psutil.Process(pid), *children]:
         for thread in process.threads():
             os.sched_setaffinity(thread.id, cpus)
+
+
+def send(pid: int, number: int) -> None:
+    """A signal to a whole tree, the root first."""
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        process.send_signal(number)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -104,7 +105,24 @@ def api(running: Appliance, cpus: set[int]) -> Iterator[int]:
 
 
 @contextmanager
-def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def worker(running: Appliance, name: str, cpus: set[int]) -> Iterator[int]:
+    """One of the box's Celery workers, once it takes messages; yields its process."""
+    from appliance.celery import app  # noqa: PLC0415 - the site must exist first
+
+    def heard() -> int:
+        return len(app.control.ping(timeout=0.5) or ())
+
+    before = heard()
+    log = running.layout.logs / f"{name}.log"
+    with machine.on(cpus):
+        process = running.program(name).start()
+    with ended(process):
+        until(lambda: heard() > before or _fell(process, log), 60, f"{name} waits; see {log}")
+        yield process.pid
+
+
+@contextmanager
+def ended(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
     try:
         yield process
     finally:
