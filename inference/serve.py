@@ -163,6 +163,13 @@ def salt(secret: bytes) -> bytes:
     return hmac.new(secret, b"isoward-cache-salt-v1", hashlib.sha256).digest()
 
 
+def refused_as(code: str, otherwise: Action) -> tuple[Action, dict[str, str]]:
+    """What a refusal is in the log, with what its detail says of it: PHI without the right is an act of its own (S4-7)."""
+    if code != "phi_not_granted":
+        return otherwise, {}
+    return Action.PHI_UNAUTHORIZED_ATTEMPT, {"event": "unauthorized_phi_access_attempt"}
+
+
 def check_route(task: Task, serving: Serving) -> None:
     """The approved change routes this task to the model that serves; deterministic, and never a guess (S0-10)."""
     if serving.routes.get(task.id) != serving.served_model_name:

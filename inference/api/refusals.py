@@ -22,7 +22,7 @@ from appliance.audit.actions import Action
 from appliance.audit.entry import Entry, now_us
 from appliance.audit.errors import AuditUnavailableError
 from inference.policy.rules import Rights
-from inference.serve import Book
+from inference.serve import Book, refused_as
 
 _FLUSH_S = 1.0
 _RATE_PER_S = 5.0
@@ -108,9 +108,7 @@ class Refusals:
 
 
 def _entry(key: Key, count: int, request_id: str) -> Entry:
-    action, event = Action.INFERENCE_REFUSED, {}
-    if key.code == "phi_not_granted":
-        action, event = Action.PHI_UNAUTHORIZED_ATTEMPT, {"event": "unauthorized_phi_access_attempt"}
+    action, event = refused_as(key.code, Action.INFERENCE_REFUSED)
     return Entry(
         at_us=now_us(),
         kind="refusal",

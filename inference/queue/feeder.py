@@ -11,6 +11,7 @@ Each line runs the same steps as an interactive request (`inference.serve`). Wha
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import deque
@@ -32,7 +33,7 @@ from inference.queue import rules, services
 from inference.queue.channel import DatabaseUnavailableError, Rows
 from inference.queue.errors import LostLeaseError
 from inference.queue.results import Draft
-from inference.serve import Caller, House, Opened, answer
+from inference.serve import Caller, House, Opened, answer, refused_as
 
 log = logging.getLogger(__name__)
 
@@ -211,14 +212,22 @@ class Feeder:
 
     async def _refuse(self, held: services.Held, code: str) -> None:
         """A line that may not be asked now ends; one whose attempt was begun has ended with its outcome."""
+        action, event = refused_as(code, Action.JOB_FINISHED)
+        ask, accepted = held.ask, held.accepted
+        user = accepted.end_user if accepted else ""
         entry = Entry(
             at_us=now_us(),
             kind="refusal",
-            action=Action.JOB_FINISHED.value,
+            action=action.value,
             actor=self._worker,
             outcome=code,
             target=held.ref,
+            client=accepted.client if accepted else "",
             key_id=held.key_id,
+            end_user=user or (ask.end_user if ask else ""),
+            purpose=ask.purpose if ask else "",
+            task=ask.task if ask else "",
+            detail=json.dumps({"user_proved": bool(user), **event}),
         )
         try:
             await self._ledger.put(services.Step(held, entry))

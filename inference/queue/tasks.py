@@ -202,15 +202,25 @@ class Bench:
             await self._holding_the_lease(claim, caller, self._write(claim, caller, book))
         except PolicyRefusal as refusal:
             if not book.closed:
-                await self.rows.call(
-                    services.refuse, actor=self.name, ref=claim.ref, attempt=claim.attempt, code=refusal.code
-                )
+                await self._refuse(claim, refusal.code)
         except AdmissionError as error:
             await self._put_back(claim, timedelta(seconds=error.retry_after_s))
         except AuditUnavailableError:
             await self._put_back(claim, timedelta(seconds=2))
         except EngineError as error:
             log.info("job_attempt_failed", extra={"job": claim.ref, "code": error.code})  # its outcome moved the job
+
+    async def _refuse(self, claim: services.Claim, code: str) -> None:
+        proved = claim.accepted.end_user if claim.accepted else ""
+        await self.rows.call(
+            services.refuse,
+            actor=self.name,
+            ref=claim.ref,
+            attempt=claim.attempt,
+            code=code,
+            end_user=proved or claim.ask.end_user,
+            proved=bool(proved),
+        )
 
     async def _write(self, claim: services.Claim, caller: Caller, book: AttemptBook) -> None:
         house = replace(self.house, book=book)

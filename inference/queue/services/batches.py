@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -24,6 +25,7 @@ from django.utils import timezone
 
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
+from appliance.audit.entry import Entry, now_us
 from appliance.keyring import services as keyring
 from inference.policy import rules as policy
 from inference.policy.errors import PolicyRefusal
@@ -37,10 +39,13 @@ from inference.queue.errors import (
     TooManyJobsError,
 )
 from inference.queue.models import Batch, File, Job
+from inference.serve import refused_as
 
 log = logging.getLogger(__name__)
 
 _PER_COPY = 2000
+_PHI = "phi_not_granted"
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,25 @@ def expand_batch(*, actor: str, ref: str, read: Reader) -> bool:
         client=row.client,
         detail={"lines": writer.total, "refused": writer.refused},
     )
+    audit.write_all([_attempt(row, rights, user, count) for user, count in sorted(writer.phi_refused.items())])
     return row.finished is None
+
+
+def _attempt(row: Batch, rights: policy.Rights, user: str, count: int) -> Entry:
+    """The lines that asked for PHI without the right to, for one user: counted, and watched like those at the door."""
+    action, event = refused_as(_PHI, Action.BATCH_EXPANDED)
+    return Entry(
+        at_us=now_us(),
+        kind="refusal",
+        action=action.value,
+        actor=row.client,
+        outcome=_PHI,
+        target=row.ref,
+        client=row.client,
+        key_id=row.key_id,
+        end_user=user,
+        detail=json.dumps({"count": count, "user_proved": bool(rights.end_user), **event}),
+    )
 
 
 def _earlier(client: str, key_hash: str, body_hmac: str) -> AcceptedBatch | None:
@@ -171,6 +194,8 @@ class _Writer:
         self._seen: set[str] = set()
         self.total = 0
         self.refused = 0
+        self.phi_refused: Counter[str] = Counter()
+        """By the user they were asked for."""
 
     def write(self, lines: Iterable[rules.Line | rules.BadLine]) -> None:
         """All of them, in groups: a line may come from a read of the same connection, and a COPY has it to itself."""
@@ -190,6 +215,7 @@ class _Writer:
             try:
                 return self._asked(line)
             except PolicyRefusal as refusal:
+                self._count(line.ask.end_user, refusal.code)
                 line = rules.BadLine(line.number, refusal.code, refusal.message, refusal.param, line.custom_id)
             except Exception as error:
                 # A line that trips over a bug of ours must not stop the others, today or at each new try.
@@ -211,6 +237,13 @@ class _Writer:
             custom_id=self._sealer.seal(line.custom_id.encode(), aad=rules.custom_id_name(ref)),
             payload=self._sealer.seal(rules.pack(ask, prompt), aad=rules.payload_name(ref)),
         )
+
+    def _count(self, named: str, code: str) -> None:
+        if code == _PHI:
+            user = self._rights.end_user or named
+            # The names are the app's: beyond so many they are counted together, and the log stays readable.
+            known = user in self.phi_refused or len(self.phi_refused) < _MOST_NAMED
+            self.phi_refused[user if known else ""] += 1
 
     def _refused(self, line: rules.BadLine) -> bytes:
         self.refused += 1

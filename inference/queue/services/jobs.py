@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -20,7 +21,7 @@ from django.utils import timezone
 
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
-from appliance.audit.entry import Entry, Position
+from appliance.audit.entry import Entry, Position, now_us
 from appliance.audit.services import unaudited
 from appliance.keyring import services as keyring
 from inference.policy import rules as policy
@@ -35,6 +36,7 @@ from inference.queue.errors import (
     TooManyJobsError,
 )
 from inference.queue.models import Job
+from inference.serve import refused_as
 
 _UNFINISHED = (Job.State.QUEUED, Job.State.RUNNING)
 
@@ -195,7 +197,7 @@ def put_back(*, actor: str, ref: str, attempt: int, delay: timedelta) -> None:
 
 
 @transaction.atomic
-def refuse(*, actor: str, ref: str, attempt: int, code: str) -> None:
+def refuse(*, actor: str, ref: str, attempt: int, code: str, end_user: str = "", proved: bool = False) -> None:
     """End a job that may not be done: rights or policy changed since it was accepted."""
     row = _mine(actor, ref, attempt).select_for_update().first()
     if row is None:
@@ -203,7 +205,23 @@ def refuse(*, actor: str, ref: str, attempt: int, code: str) -> None:
     row.state, row.code, row.finished = Job.State.FAILED, code, timezone.now()
     row.lease_until, row.payload, row.worker = None, None, ""
     row.save()
-    audit.record(actor=actor, action=Action.JOB_FINISHED, target=ref, outcome=code, kind="refusal", client=row.client)
+    action, event = refused_as(code, Action.JOB_FINISHED)
+    audit.write(
+        Entry(
+            at_us=now_us(),
+            kind="refusal",
+            action=action.value,
+            actor=actor,
+            outcome=code,
+            target=ref,
+            client=row.client,
+            key_id=row.key_id,
+            end_user=end_user,
+            purpose=row.purpose,
+            task=row.task,
+            detail=json.dumps({"user_proved": proved, **event}),
+        )
+    )
 
 
 @transaction.atomic
