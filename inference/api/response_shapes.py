@@ -14,6 +14,7 @@ from typing import Any
 from inference.api.errors import Refusal
 from inference.engines.engine import Finish, Usage
 from inference.policy.tools import Answer, Call
+from inference.queue.results import answer_of
 from inference.queue.selectors import Answered
 from inference.serve import Done
 
@@ -61,7 +62,6 @@ def response(response_id: str, status: str, **changes: Any) -> dict[str, Any]:
 
 def finished(response_id: str, echo: Mapping[str, Any], answer: Answer, done: Done) -> dict[str, Any]:
     """A whole answer."""
-    output = [call_item(response_id, answer.call)] if answer.call else [text_item(response_id, answer.text)]
     return response(
         response_id,
         _status(done.finish.value),
@@ -69,7 +69,7 @@ def finished(response_id: str, echo: Mapping[str, Any], answer: Answer, done: Do
             **echo,
             **_details(done.finish.value),
             "model": done.receipt.model,
-            "output": output,
+            "output": _output(response_id, answer),
             "usage": usage(done.usage),
             "receipt": done.receipt.as_json(),
         },
@@ -91,13 +91,17 @@ def of_job(response_id: str, found: Answered) -> dict[str, Any]:
         spent = Usage(result["input_tokens"], result["output_tokens"])
         changes |= _details(result["finish"]) | {
             "model": result["model"],
-            "output": [text_item(response_id, result["text"])],
+            "output": _output(response_id, answer_of(result)),
             "usage": usage(spent),
             "receipt": result["receipt"],
         }
     elif status == "failed":
         changes["error"] = {"code": job.code, "message": "the work could not be done; the code says why"}
     return response(response_id, status, **changes)
+
+
+def _output(response_id: str, answer: Answer) -> list[Item]:
+    return [call_item(response_id, answer.call)] if answer.call else [text_item(response_id, answer.text)]
 
 
 def text_item(response_id: str, text: str, status: str = "completed") -> Item:

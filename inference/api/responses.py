@@ -174,7 +174,7 @@ def _parse(value: Any) -> _Request:
     text.end()
     if wanted is not None and choice != envelopes.NONE:
         raise BadRequestError("out_of_range", "tools and text.format do not go together", param="text.format")
-    stream, background = _how(fields, offers_tools=bool(offered))
+    stream, background = _how(fields)
     content = _content(fields, about.task)
     fields.end()
     ask = about.ask(model, sampling=drawn, schema=wanted, tools=offered, tool_choice=choice, **content)
@@ -182,15 +182,15 @@ def _parse(value: Any) -> _Request:
     return _Request(ask, stream, background, echo)
 
 
-def _how(fields: Fields, *, offers_tools: bool) -> tuple[bool, bool]:
+def _how(fields: Fields) -> tuple[bool, bool]:
     """Streamed, in the background, or neither. What changes nothing here is taken: one call at a time, nothing cut."""
     stream, background = fields.flag("stream"), fields.flag("background")
     fields.flag("parallel_tool_calls")
     fields.choice("truncation", ("disabled",))
     if fields.flag("store") and not background:
         raise BadRequestError("out_of_range", "nothing is stored here but background: true", param="store")
-    if background and (stream or offers_tools):
-        raise BadRequestError("out_of_range", "background goes without stream and without tools", param="background")
+    if background and stream:
+        raise BadRequestError("out_of_range", "background goes without stream", param="background")
     return stream, background
 
 

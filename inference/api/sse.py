@@ -16,6 +16,7 @@ import msgspec
 from inference.api.errors import Refusal
 from inference.engines.engine import Piece, Usage
 from inference.policy.tools import Answer, Call
+from inference.queue.results import answer_of
 from inference.serve import Done, Receipt
 
 DONE = b"data: [DONE]\n\n"
@@ -29,7 +30,7 @@ class Chunks:
 
     def __init__(self, receipt: Receipt, *, include_usage: bool) -> None:
         self._include_usage = include_usage
-        self._receipt = receipt
+        self._request_id = receipt.request_id
         self._head = {
             "id": f"chatcmpl-{receipt.request_id}",
             "object": "chat.completion.chunk",
@@ -50,7 +51,7 @@ class Chunks:
 
     def called(self, call: Call) -> bytes:
         """The whole call in one event; clients join its pieces, and one is as good as many."""
-        return self._event([_choice({"tool_calls": [{"index": 0, **_call(call, self._receipt)}]})])
+        return self._event([_choice({"tool_calls": [{"index": 0, **_call(call, self._request_id)}]})])
 
     def closing(self, done: Done, *, called: bool = False) -> bytes:
         """The finish, usage when it was asked for, the receipt on the last chunk, [DONE]."""
@@ -78,7 +79,7 @@ def failure(refusal: Refusal, request_id: str) -> bytes:
 def completion(answer: Answer, done: Done, logprobs: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """The whole answer as one object."""
     head = _head(done.receipt.request_id, done.receipt.model, int(time.time()))
-    choice = _whole(answer, done.finish.value, done.receipt, logprobs)
+    choice = _whole(answer, done.finish.value, done.receipt.request_id, logprobs)
     return {**head, "choices": [choice], "usage": usage(done.usage), "receipt": done.receipt.as_json()}
 
 
@@ -86,9 +87,9 @@ def finished(result: Mapping[str, Any], *, at: datetime | None) -> dict[str, Any
     """The same object, from what a job kept."""
     spent = Usage(result["input_tokens"], result["output_tokens"])
     created = int(at.timestamp()) if at else 0
-    message = {"role": "assistant", "content": result["text"], "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": result["finish"]}
-    head = _head(result["receipt"]["request_id"], result["model"], created)
+    request_id = result["receipt"]["request_id"]
+    choice = _whole(answer_of(result), result["finish"], request_id, result.get("logprobs", ()))
+    head = _head(request_id, result["model"], created)
     return {**head, "choices": [choice], "usage": usage(spent), "receipt": result["receipt"]}
 
 
@@ -104,16 +105,16 @@ def _head(request_id: str, model: str, created: int) -> dict[str, Any]:
     return {"id": f"chatcmpl-{request_id}", "object": "chat.completion", "created": created, "model": model}
 
 
-def _whole(answer: Answer, finish: str, receipt: Receipt, logprobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _whole(answer: Answer, finish: str, request_id: str, logprobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
     if answer.call is not None:
-        message |= {"content": None, "tool_calls": [_call(answer.call, receipt)]}
+        message |= {"content": None, "tool_calls": [_call(answer.call, request_id)]}
         finish = CALLED
     return {"index": 0, "message": message, "logprobs": _logprobs(logprobs), "finish_reason": finish}
 
 
-def _call(call: Call, receipt: Receipt) -> dict[str, Any]:
-    name = receipt.request_id.removeprefix("req_")
+def _call(call: Call, request_id: str) -> dict[str, Any]:
+    name = request_id.removeprefix("req_").removeprefix("job_")
     return {"id": f"call_{name}", "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 

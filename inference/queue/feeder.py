@@ -201,7 +201,7 @@ class Feeder:
         rights = replace(self._house.standing.left_of(held.accepted), lane=Lane.BATCH)
         caller = Caller(rights=rights, request_id=held.request_id)
         self._running[held.id].caller = caller
-        book = LineBook(self._ledger, held, caller)
+        book = LineBook(self._ledger, held, caller, Draft(held.ask))
         async with aclosing(answer(held.ask, caller=caller, house=replace(self._house, book=book))) as steps:
             async for step in steps:
                 match step:

@@ -194,7 +194,7 @@ class Bench:
             log.warning("bell_unheard", extra={"error_type": type(error).__name__})
 
     async def _answer(self, claim: services.Claim) -> None:
-        book = AttemptBook(self, claim)
+        book = AttemptBook(self, claim, Draft(claim.ask))
         try:
             # Durable work is batch work, whatever the key's own lane: nobody is waiting.
             rights = replace(self.house.standing.left_of(claim.accepted), lane=Lane.BATCH)

@@ -108,6 +108,38 @@ def test_a_batch_from_upload_to_answers(client: OpenAI, lan: Lan) -> None:
     assert client.files.retrieve(done.output_file_id).purpose == "batch_output"
 
 
+def test_a_line_with_tools_and_logprobs_is_answered_as_a_request_of_its_own(client: OpenAI, lan: Lan) -> None:
+    key = lans.new_key_with(f"{lan.client}-t", features=["tools", "logprobs"], tools=["look_up"])
+    until(lambda: lan.ask("GET", "/v1/models", key=key).status == 200, 10, "the key is known")
+    function = {"name": "look_up", "parameters": {"type": "object", "properties": {"drug": {"type": "string"}}}}
+    asked = chat_body(
+        messages=[{"role": "user", "content": "Dose?"}], metadata={"task": "conversation", "purpose": "TREAT"},
+        tools=[{"type": "function", "function": function}], logprobs=True,
+    )  # fmt: skip
+    lan.engine.tokens = ('{"tool": "look_up", ', '"arguments": {"drug": "amoxicillin"}}')
+    now = lan.ask("POST", "/v1/chat/completions", asked, key=key).json["choices"][0]
+    one = json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": asked}).encode()
+    with OpenAI(base_url=lan.url, api_key=key, max_retries=0) as able:
+        batch = begin(able, jsonl(one))
+        work(batch.id)
+        (row,) = output(able, able.batches.retrieve(batch.id).output_file_id)
+    later = row["response"]["body"]["choices"][0]
+    assert later["message"]["tool_calls"][0].pop("id").startswith("call_")
+    del now["message"]["tool_calls"][0]["id"]
+    assert now["message"]["tool_calls"][0]["function"]["name"] == "look_up"
+    assert len(now["logprobs"]["content"]) == 2
+    assert later == now
+
+
+def test_the_receipt_of_a_line_says_what_the_answer_was_held_against(client: OpenAI, lan: Lan) -> None:
+    batch = begin(client, jsonl(line(1)))
+    work(batch.id)
+    (row,) = output(client, client.batches.retrieve(batch.id).output_file_id)
+    checks = lan.chat().json["receipt"]["checks"]
+    assert checks is not None
+    assert row["response"]["body"]["receipt"]["checks"].keys() == checks.keys()
+
+
 def test_files_are_listed_page_by_page_and_deleted(client: OpenAI, lan: Lan) -> None:
     refs = [upload(client, jsonl(line(n))) for n in range(5)]
     assert [each.id for each in client.files.list(limit=2)] == refs[::-1]

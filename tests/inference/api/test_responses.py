@@ -219,7 +219,7 @@ def test_an_answer_is_held_to_a_schema(lan: Lan, able: openai.OpenAI) -> None:
         ({"text": {"format": {"type": "json_object"}}}, 403, "feature_not_granted"),
         ({"store": True}, 400, "out_of_range"),
         ({"background": True, "stream": True}, 400, "out_of_range"),
-        ({"background": True, "tools": [LOOK_UP]}, 400, "out_of_range"),
+        ({"background": True, "tools": [LOOK_UP]}, 403, "feature_not_granted"),
         ({"truncation": "auto"}, 400, "out_of_range"),
         ({"previous_response_id": "resp_1"}, 400, "unknown_field"),
         ({"reasoning": {"effort": "high"}}, 400, "unknown_field"),
@@ -257,6 +257,17 @@ def test_background_work_is_a_job_and_is_read_by_its_own_client_only(lan: Lan, o
         stolen = lan.ask(method, f"/v1/responses/{begun.id}{path}", key=stranger)
         missing = lan.ask(method, f"/v1/responses/resp_{'0' * 24}{path}", key=stranger)
         assert (stolen.status, stolen.code) == (missing.status, missing.code) == (404, "response_not_found")
+
+
+def test_a_call_in_the_background_is_a_call_when_it_is_read(lan: Lan, able: openai.OpenAI) -> None:
+    begun = able.responses.create(model=MODEL, input="Dose?", tools=[LOOK_UP], metadata=LABELS, background=True)
+    lan.engine.tokens = (CALL[:20], CALL[20:])
+    bench = Bench.here()
+    bench.runner.run(bench.attempt(f"job_{begun.id.removeprefix('resp_')}"))
+    bench.close()
+    (call,) = able.responses.retrieve(begun.id).output
+    assert isinstance(call, ResponseFunctionToolCall)
+    assert (call.name, json.loads(call.arguments)) == ("look_up", {"drug": "amoxicillin"})
 
 
 def test_waiting_work_is_cancelled(lan: Lan, official: openai.OpenAI) -> None:
