@@ -260,7 +260,9 @@ class Pair:
             "hmac_key": hmac_key or self._intent.hmac_key,
             "input_tokens": self.usage.input_tokens,
             "output_tokens": self.usage.output_tokens,
-            "detail": json.dumps({"intent": [position.shard, position.seq], **self._checks()}),
+            "detail": json.dumps(
+                {"intent": [position.shard, position.seq], **_proved(self._caller.rights), **self._checks()}
+            ),
         }
         return self._book.put(Entry(**(vars(self._intent) | ended)), keep=True)
 
@@ -305,12 +307,17 @@ def _intent(ask: Ask, decision: Decision, prompt: Prompt, caller: Caller, servin
             {
                 "dropped": list(prompt.dropped),
                 "lane": decision.lane.value,
-                # A name in the body is the app's word; a name in an assertion is proved.
-                "user_proved": bool(caller.rights.end_user),
+                **_proved(caller.rights),
                 **_size(prompt),
             }
         ),
     )
+
+
+def _proved(rights: Rights) -> dict[str, Any]:
+    """A name in the body is the app's word; a name in an assertion is proved, by whom it says."""
+    vouched = {"vouched_by": rights.vouched_by} if rights.vouched_by else {}
+    return {"user_proved": bool(rights.end_user), **vouched}
 
 
 def _size(prompt: Prompt) -> dict[str, int]:

@@ -14,7 +14,7 @@ from inference.api.desk import Desk
 from inference.api.exchange import Exchange
 from inference.api.fields import Fields
 from inference.api.jobs import idempotency_key
-from inference.policy.rules import Rights
+from inference.policy.rules import Rights, check_reaches
 from inference.queue import rules, selectors, services
 
 BATCH = r"batch_[0-9a-f]{24}"
@@ -62,13 +62,13 @@ async def list_(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) 
     fields = exchange.query()
     page = pages.asked(fields, most=100)
     fields.end()
-    found, more = await desk.rows.call(selectors.batches, client=rights.client, after=page.after, limit=page.limit)
+    found, more = await desk.rows.call(selectors.batches, rights=rights, after=page.after, limit=page.limit)
     await exchange.reply(200, pages.listed([_view(each) for each in found], more=more))
 
 
 async def cancel(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`POST /v1/batches/{id}/cancel`."""
-    about = {"actor": rights.client, "client": rights.client, "ref": argument}
+    about: dict[str, Any] = {"actor": rights.client, "rights": rights, "ref": argument}
     await desk.rows.call(services.cancel_batch, request_id=exchange.request_id, **about)
     await _show(exchange, desk, rights, argument)
 
@@ -86,7 +86,9 @@ def _metadata(fields: Fields) -> dict[str, str] | None:
 
 
 async def _show(exchange: Exchange, desk: Desk, rights: Rights, ref: str) -> None:
-    await exchange.reply(200, _view(await desk.rows.call(selectors.batch, client=rights.client, ref=ref)))
+    found = await desk.rows.call(selectors.batch, client=rights.client, ref=ref)
+    check_reaches(rights, found.accepted)
+    await exchange.reply(200, _view(found))
 
 
 def _view(found: selectors.BatchView) -> dict[str, Any]:

@@ -38,7 +38,7 @@ async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str)
     position = await desk.rows.call(
         services.decide,
         actor=rights.client,
-        key_id=rights.key_id,
+        rights=rights,
         request_id=request_id,
         verdict=Verdict(verdict),
         end_user=rights.end_user or user,
@@ -58,7 +58,7 @@ async def list_(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) 
     asked = pages.asked(fields, most=LONGEST_PAGE, usual=50)
     after = _cursor(asked.after, fields)
     fields.end()
-    page = await desk.rows.call(selectors.unreviewed, client=rights.client, before=after, limit=asked.limit)
+    page = await desk.rows.call(selectors.unreviewed, rights=rights, before=after, limit=asked.limit)
     await reading.record(exchange, desk, rights, Action.DRAFT_LISTED, target=rights.client)
     data: list[dict[str, Any]] = [
         {

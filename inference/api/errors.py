@@ -60,6 +60,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "phi_not_granted": (403, "permission_error"),
     "data_class_conflict": (400, _REQUEST),
     "rights_withdrawn": (403, "permission_error"),
+    "not_your_work": (403, "permission_error"),
     "model_not_granted": (403, "permission_error"),
     "feature_not_granted": (403, "permission_error"),
     "tool_not_granted": (403, "permission_error"),

@@ -60,6 +60,10 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
             "The rights were withdrawn while the request waited or ran.",
             "Do not ask again with this key.",
         ),
+        "not_your_work": (
+            "The work was asked for a user whom an assertion proved, and the request is not that user's.",
+            "Send that user's assertion.",
+        ),
     },
     "What may be asked": {
         "purpose_required": ("No purpose was named.", "Set `metadata.purpose`."),

@@ -19,7 +19,7 @@ from inference.policy.rules import Rights
 
 async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """What is on record about one request."""
-    found = await desk.rows.call(selectors.explained, client=rights.client, request_id=argument)
+    found = await desk.rows.call(selectors.explained, rights=rights, request_id=argument)
     row = found.intent
     await reading.record(
         exchange, desk, rights, Action.REQUEST_EXPLAINED, target=argument, task=row.task, purpose=row.purpose

@@ -18,7 +18,7 @@ from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
 from inference.api.fields import Fields
 from inference.api.forms import Form
-from inference.policy.rules import Rights, check_may_read_phi
+from inference.policy.rules import Rights, check_reaches
 from inference.queue import rules, selectors, services
 from inference.queue.errors import BatchNotFoundError, FileNotStoredError
 
@@ -50,7 +50,7 @@ async def list_(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) 
     page = pages.asked(fields, most=10_000)
     purpose = fields.token("purpose")
     fields.end()
-    found, more = await desk.rows.call(selectors.files, client=rights.client, after=page.after, limit=page.limit)
+    found, more = await desk.rows.call(selectors.files, rights=rights, after=page.after, limit=page.limit)
     shown = [_view(each) for each in found] if purpose in {"", _PURPOSE} else []
     await exchange.reply(200, pages.listed(shown, more=more and bool(shown)))
 
@@ -59,7 +59,7 @@ async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str
     """`GET /v1/files/{id}`."""
     ref, kind = _which(argument)
     if kind is None:
-        await exchange.reply(200, _view(await desk.rows.call(selectors.file, client=rights.client, ref=ref)))
+        await exchange.reply(200, _view(await _file_of(desk, rights, ref)))
         return
     batch = await _batch(desk, rights, ref)
     lines, size = await desk.rows.call(selectors.output_size, ref=batch.ref, failed=kind == "errors")
@@ -72,9 +72,8 @@ async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str
 async def content(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`GET /v1/files/{id}/content`: patient text leaves the box, so no record, no content."""
     ref, kind = _which(argument)
-    check_may_read_phi(rights)
     if kind is None:
-        await desk.rows.call(selectors.file, client=rights.client, ref=ref)
+        await _file_of(desk, rights, ref)
         parts = _pieces(desk, rights, ref)
     else:
         batch = await _batch(desk, rights, ref)
@@ -94,7 +93,7 @@ async def content(exchange: Exchange, desk: Desk, rights: Rights, argument: str)
 async def delete(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`DELETE /v1/files/{id}`."""
     ref, kind = _which(argument)
-    about = {"actor": rights.client, "client": rights.client, "request_id": exchange.request_id}
+    about: dict[str, Any] = {"actor": rights.client, "rights": rights, "request_id": exchange.request_id}
     if kind is None:
         await desk.rows.call(services.delete_file, ref=ref, **about)
     else:
@@ -174,11 +173,19 @@ def _which(argument: str) -> tuple[str, str | None]:
     return (argument, None) if len(parts) == 2 else (parts[1], parts[2])
 
 
+async def _file_of(desk: Desk, rights: Rights, ref: str) -> selectors.FileView:
+    found = await desk.rows.call(selectors.file, client=rights.client, ref=ref)
+    check_reaches(rights, found.accepted)
+    return found
+
+
 async def _batch(desk: Desk, rights: Rights, digits: str) -> selectors.BatchView:
     try:
-        return await desk.rows.call(selectors.batch, client=rights.client, ref=f"batch_{digits}")
+        found = await desk.rows.call(selectors.batch, client=rights.client, ref=f"batch_{digits}")
     except BatchNotFoundError:
         raise FileNotStoredError from None
+    check_reaches(rights, found.accepted)
+    return found
 
 
 async def _pieces(desk: Desk, rights: Rights, ref: str) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from inference.api.desk import Desk
 from inference.api.errors import BadRequestError
 from inference.api.exchange import Exchange
 from inference.policy.ask import Ask
-from inference.policy.rules import Rights, check_may_read, check_model
+from inference.policy.rules import Rights, check_model, check_reaches
 from inference.queue import selectors, services
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
@@ -48,8 +48,8 @@ async def accept(exchange: Exchange, desk: Desk, rights: Rights, ask: Ask) -> se
 async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`GET /v1/jobs/{id}`: the state, the position while it waits, the result once it is there."""
     found = await desk.rows.call(selectors.of_client, client=rights.client, ref=argument)
+    check_reaches(rights, found.accepted)
     if found.result is not None:
-        check_may_read(found.job.task, found.job.purpose, rights)
         # A result is patient text leaving the box: no record, no result.
         await desk.channel.put(_read(found, rights, exchange.request_id))
     await exchange.reply(200, _view(found))
@@ -62,14 +62,16 @@ async def list_(exchange: Exchange, desk: Desk, rights: Rights, _argument: str) 
     state, batch = fields.choice("state", STATES), fields.token("batch")
     fields.end()
     found = await desk.rows.call(
-        selectors.list_of_client, client=rights.client, state=state, batch=batch, after=page.after, limit=page.limit
+        selectors.list_of_client, rights=rights, state=state, batch=batch, after=page.after, limit=page.limit
     )
     await exchange.reply(200, pages.listed([_view(each) for each in found.jobs], more=found.has_more))
 
 
 async def delete(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`DELETE /v1/jobs/{id}`: an ended job and its result are forgotten."""
-    await desk.rows.call(services.delete, actor=rights.client, client=rights.client, ref=argument)
+    await desk.rows.call(
+        services.delete, actor=rights.client, rights=rights, ref=argument, request_id=exchange.request_id
+    )
     await exchange.reply(200, {"id": argument, "object": "job", "deleted": True})
 
 
@@ -83,7 +85,9 @@ def idempotency_key(exchange: Exchange) -> str:
 
 async def cancel(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`POST /v1/jobs/{id}/cancel`."""
-    state = await desk.rows.call(services.cancel, actor=rights.client, client=rights.client, ref=argument)
+    state = await desk.rows.call(
+        services.cancel, actor=rights.client, rights=rights, ref=argument, request_id=exchange.request_id
+    )
     await exchange.reply(200, {"id": argument, "object": "job", "state": state, "cancel_requested": True})
 
 

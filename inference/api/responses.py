@@ -21,7 +21,7 @@ from inference.api.fields import Fields
 from inference.policy import tools as envelopes
 from inference.policy.ask import Ask, Sampling, Turn
 from inference.policy.catalog import TASKS, Form
-from inference.policy.rules import Rights, check_may_read
+from inference.policy.rules import Rights, check_reaches
 from inference.queue import selectors, services
 from inference.queue.errors import JobFinishedError, JobNotFoundError
 from inference.serve import Caller, Done, Opened, answer
@@ -69,7 +69,8 @@ async def retrieve(exchange: Exchange, desk: Desk, rights: Rights, argument: str
 async def cancel(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`POST /v1/responses/{id}/cancel`: for one that has ended it changes nothing, as with OpenAI's."""
     try:
-        await desk.rows.call(services.cancel, actor=rights.client, client=rights.client, ref=_ref(argument))
+        about: dict[str, Any] = {"rights": rights, "ref": _ref(argument), "request_id": exchange.request_id}
+        await desk.rows.call(services.cancel, actor=rights.client, **about)
     except JobNotFoundError:
         raise _not_found() from None
     except JobFinishedError:
@@ -91,7 +92,6 @@ async def _show(exchange: Exchange, desk: Desk, rights: Rights, response_id: str
     if found.result is not None:
         # A result is patient text leaving the box: no record, no result.
         job = found.job
-        check_may_read(job.task, job.purpose, rights)
         await reading.record(
             exchange, desk, rights, Action.JOB_READ, target=job.ref, task=job.task, purpose=job.purpose
         )
@@ -103,6 +103,7 @@ async def _find(desk: Desk, rights: Rights, argument: str) -> selectors.Answered
         found = await desk.rows.call(selectors.of_client, client=rights.client, ref=_ref(argument))
     except JobNotFoundError:
         raise _not_found() from None
+    check_reaches(rights, found.accepted)
     if found.job.state == "succeeded" and found.result is None:
         raise _not_found()  # its life is over; an empty answer would be taken for one
     return found

@@ -17,6 +17,7 @@ from appliance.audit import selectors as log
 from appliance.audit.actions import Action
 from appliance.changes import selectors as changes
 from inference.drafts import rules
+from inference.policy.rules import Rights, withheld
 from inference.releases import selectors as releases
 from inference.releases.errors import NotFoundError
 
@@ -83,9 +84,9 @@ class Page:
     following: Cursor | None
 
 
-def explained(*, client: str, request_id: str) -> Explained:
+def explained(*, rights: Rights, request_id: str) -> Explained:
     """A client's own request; RequestNotFoundError for anybody else's."""
-    rows = rules.own(log.of_request(request_id), client=client)
+    rows = rules.own(log.of_request(request_id), rights=rights)
     first = next(row for row in rows if row.kind in {"intent", "refusal"})
     name, version = _release(first.release)
     return Explained(
@@ -99,13 +100,14 @@ def explained(*, client: str, request_id: str) -> Explained:
     )
 
 
-def unreviewed(*, client: str, before: Cursor | None, limit: int) -> Page:
-    """One page of the client's drafts of the last days that nobody decided about."""
+def unreviewed(*, rights: Rights, before: Cursor | None, limit: int) -> Page:
+    """One page of the client's drafts of the last days that nobody decided about and that these rights reach."""
+    client = rights.client
     query = log.Query(
         actor=client, client=client, kind="outcome", since=timezone.now() - rules.LISTED_FOR, before=before
     )
     answers = log.search(query, limit=rules.LOOKED_AT)
-    drafts = [row for row in answers if rules.is_draft(row)]
+    drafts = [row for row in answers if rules.is_draft(row) and withheld(rules.accepted(row), rights) is None]
     decided = log.requests_with(Action.DRAFT_DECIDED, [row.request_id for row in drafts])
     waiting = [row for row in drafts if row.request_id not in decided]
     return Page(tuple(waiting[:limit]), _following(answers, waiting, limit))

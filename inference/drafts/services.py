@@ -16,13 +16,14 @@ from appliance.audit.actions import Action
 from appliance.audit.entry import Entry, Position, now_us
 from inference.drafts import rules
 from inference.drafts.rules import Verdict
+from inference.policy.rules import Rights
 
 
 @transaction.atomic
 def decide(
     *,
     actor: str,
-    key_id: str,
+    rights: Rights,
     request_id: str,
     verdict: Verdict,
     end_user: str = "",
@@ -34,7 +35,7 @@ def decide(
     with connection.cursor() as cursor:
         # Two at once would each find nothing decided yet: no constraint can say "once" over rows of the log.
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"draft.decided:{request_id}"])
-    answer = rules.check_can_decide(log.of_request(request_id), client=actor)
+    answer = rules.check_can_decide(log.of_request(request_id), rights=rights)
     told = {"told_by": told_by, "minutes_saved": minutes_saved, "edit_distance": edit_distance}
     return audit.write(
         Entry(
@@ -45,8 +46,8 @@ def decide(
             outcome=verdict.value,
             target=answer.task,
             request_id=request_id,
-            client=actor,
-            key_id=key_id,
+            client=rights.client,
+            key_id=rights.key_id,
             end_user=end_user,
             purpose=answer.purpose,
             task=answer.task,

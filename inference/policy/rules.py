@@ -108,19 +108,34 @@ def check_model(model: str, served: str, rights: Rights) -> None:
         raise PolicyRefusal("model_not_granted", "this key is not granted the model that is served", param="model")
 
 
-def check_may_read(task: str, purpose: str, rights: Rights) -> None:
-    """A finished answer is read with the rights that would ask for it now."""
-    if purpose not in rights.purposes:
-        raise PolicyRefusal("purpose_not_granted", "its purpose is not granted")
-    if task not in rights.tasks:
-        raise PolicyRefusal("task_not_granted", "its task is not granted")
-    check_may_read_phi(rights)
+def withheld(kept: Rights | None, rights: Rights) -> PolicyRefusal | None:
+    """Why these rights do not reach what is kept of earlier work; None when they do. The one rule for reading it,
+    deciding about it, stopping it and deleting it.
+
+    `kept` is what the work was accepted with: each of its tasks and purposes must be granted now, PHI too if it may hold
+    some, and a user who was proved then must be proved again, by the same issuer. Where it is not known, nobody may.
+    """
+    if kept is None or kept.client != rights.client or (kept.end_user and _who(kept) != _who(rights)):
+        return PolicyRefusal("not_your_work", "that work is for the user it was asked for; send that user's assertion")
+    if not kept.purposes <= rights.purposes:
+        return PolicyRefusal("purpose_not_granted", "its purpose is not granted")
+    if not kept.tasks <= rights.tasks:
+        return PolicyRefusal("task_not_granted", "its task is not granted")
+    if kept.phi and not rights.phi:
+        whom = "the user this key asks for" if rights.end_user else "this key"
+        return PolicyRefusal("phi_not_granted", f"{whom} may not have PHI", end_user=rights.end_user)
+    return None
 
 
-def check_may_read_phi(rights: Rights) -> None:
-    """What is kept of durable work has no label of its own any more, so for a user it is PHI, as all that is unlabelled."""
-    if rights.end_user and not rights.phi:
-        raise PolicyRefusal("phi_not_granted", "the user this key asks for may not read PHI", end_user=rights.end_user)
+def check_reaches(rights: Rights, kept: Rights | None) -> None:
+    """PolicyRefusal when what is kept of earlier work is `withheld` from these rights."""
+    if (refusal := withheld(kept, rights)) is not None:
+        raise refusal
+
+
+def _who(rights: Rights) -> tuple[str, str]:
+    # Two issuers may each have a dr.lee; one issuer changes its keys.
+    return rights.vouched_by.partition("/")[0], rights.end_user
 
 
 def prepare(ask: Ask, task: Task, *, control: frozenset[str] = frozenset()) -> Prompt:

@@ -22,6 +22,8 @@ class File(models.Model):
     name = models.BinaryField()
     size = models.BigIntegerField(default=0)
     lines = models.PositiveIntegerField(default=0)
+    # What whoever stored it might ask: nobody with less may have it.
+    rights = models.BinaryField(null=True)
     ready = models.BooleanField(default=False)
     created = models.DateTimeField(auto_now_add=True)
 

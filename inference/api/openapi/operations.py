@@ -41,6 +41,8 @@ RUN = frozenset(
     }
 )  # fmt: skip
 ROWS = frozenset({"database_unavailable", "audit_unavailable"})
+REACH = ROWS | {"not_your_work", "purpose_not_granted", "task_not_granted", "phi_not_granted"}
+"""Of what is kept of earlier work."""
 KEPT = ROWS | {"invalid_idempotency_key", "idempotency_conflict", "too_many_jobs"}
 LINE = frozenset({"line_too_long", "duplicate_custom_id"})
 """Of one line of a batch, in its error file."""
@@ -128,10 +130,10 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "POST", "/v1/decisions", "What a person did with a draft", "Decision",
-        takes="DecisionRequest", codes=BODY | ROWS | {"request_not_found", "no_draft", "already_decided"},
+        takes="DecisionRequest", codes=BODY | REACH | {"request_not_found", "no_draft", "already_decided"},
     ),
     Operation(
-        "GET", "/v1/explain/{request_id}", "A receipt resolved", "Explanation", codes=ROWS | {"request_not_found"},
+        "GET", "/v1/explain/{request_id}", "A receipt resolved", "Explanation", codes=REACH | {"request_not_found"},
     ),
     Operation(
         "POST", "/v1/responses", "A response at once, streamed, or in the background", "Response",
@@ -139,7 +141,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "GET", "/v1/responses/{response}", "How a background response stands", "Response",
-        codes=ROWS | {"response_not_found", "unknown_field", "out_of_range"},
+        codes=REACH | {"response_not_found", "unknown_field", "out_of_range"},
     ),
     Operation(
         "DELETE", "/v1/responses/{response}", "Forget a background response that has ended", "Deleted",
@@ -147,7 +149,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "POST", "/v1/responses/{response}/cancel", "Stop a background response", "Response",
-        codes=ROWS | {"response_not_found", "unknown_field", "out_of_range"},
+        codes=REACH | {"response_not_found", "unknown_field", "out_of_range"},
     ),
     Operation("GET", "/v1/jobs", "The client's jobs, newest first", "Jobs", query=_JOBS,
         codes=ROWS | FIELDS | {"job_not_found", "batch_not_found"}),
@@ -155,13 +157,13 @@ OPERATIONS: tuple[Operation, ...] = (
         "POST", "/v1/jobs", "Work that can wait", "Accepted", takes="JobRequest", headers=_RETRY, status=202,
         codes=BODY | MAY | KEPT,
     ),
-    Operation("GET", "/v1/jobs/{job}", "How a job stands, and its answer", "Job", codes=ROWS | {"job_not_found"}),
+    Operation("GET", "/v1/jobs/{job}", "How a job stands, and its answer", "Job", codes=REACH | {"job_not_found"}),
     Operation(
-        "POST", "/v1/jobs/{job}/cancel", "Stop a job", "Cancelled", codes=ROWS | {"job_not_found", "job_finished"},
+        "POST", "/v1/jobs/{job}/cancel", "Stop a job", "Cancelled", codes=REACH | {"job_not_found", "job_finished"},
     ),
     Operation(
         "DELETE", "/v1/jobs/{job}", "Forget a job that has ended", "Deleted",
-        codes=ROWS | {"job_not_found", "job_unfinished", "job_of_batch"},
+        codes=REACH | {"job_not_found", "job_unfinished", "job_of_batch"},
     ),
     Operation(
         "GET", "/v1/files", "The client's files, newest first", "Files", query=_PAGE | {"purpose": TOKEN},
@@ -171,17 +173,17 @@ OPERATIONS: tuple[Operation, ...] = (
         "POST", "/v1/files", "Store the lines of a batch", "File", takes="FileForm", media=FORM,
         codes=ROWS | READ | FIELDS | {"storage_full", "too_many_lines"},
     ),
-    Operation("GET", "/v1/files/{file}", "One file", "File", codes=ROWS | {"file_not_found"}),
-    Operation("GET", "/v1/files/{file}/content", "Its lines", also=(LINES,), codes=ROWS | {"file_not_found"}),
-    Operation("DELETE", "/v1/files/{file}", "Forget a file", "Deleted", codes=ROWS | {"file_not_found", "file_in_use"}),
+    Operation("GET", "/v1/files/{file}", "One file", "File", codes=REACH | {"file_not_found"}),
+    Operation("GET", "/v1/files/{file}/content", "Its lines", also=(LINES,), codes=REACH | {"file_not_found"}),
+    Operation("DELETE", "/v1/files/{file}", "Forget a file", "Deleted", codes=REACH | {"file_not_found", "file_in_use"}),
     Operation("GET", "/v1/batches", "The client's batches, newest first", "Batches", query=_PAGE,
         codes=ROWS | FIELDS | {"batch_not_found"}),
     Operation(
         "POST", "/v1/batches", "Ask every line of a file", "Batch", takes="BatchRequest", headers=_RETRY,
-        codes=BODY | KEPT | LINE | {"file_not_found", "storage_full"},
+        codes=BODY | KEPT | REACH | LINE | {"file_not_found", "storage_full"},
     ),
-    Operation("GET", "/v1/batches/{batch}", "How a batch stands", "Batch", codes=ROWS | {"batch_not_found"}),
+    Operation("GET", "/v1/batches/{batch}", "How a batch stands", "Batch", codes=REACH | {"batch_not_found"}),
     Operation(
-        "POST", "/v1/batches/{batch}/cancel", "Stop a batch", "Batch", codes=ROWS | {"batch_not_found", "batch_finished"},
+        "POST", "/v1/batches/{batch}/cancel", "Stop a batch", "Batch", codes=REACH | {"batch_not_found", "batch_finished"},
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,9 +15,11 @@ from django.db.models import Count, Q, Sum
 from django.db.models.functions import Length
 
 from appliance.keyring import services as keyring
+from inference.policy.rules import Rights
 from inference.queue import rules
 from inference.queue.errors import BatchNotFoundError, FileNotStoredError
 from inference.queue.models import Batch, File, FilePiece, Job
+from inference.queue.selectors.jobs import reached
 
 _UNFINISHED = (Job.State.QUEUED, Job.State.RUNNING)
 
@@ -31,6 +33,7 @@ class FileView:
     size: int
     lines: int
     created: datetime
+    accepted: Rights | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class BatchView:
     cancelling: datetime | None
     finished: datetime | None
     metadata: Mapping[str, str] | None = field(default=None, repr=False)
+    accepted: Rights | None = field(default=None, repr=False)
 
     @property
     def left(self) -> int:
@@ -87,16 +91,16 @@ def file(*, client: str, ref: str) -> FileView:
     return _file(row)
 
 
-def files(*, client: str, after: str = "", limit: int = 20) -> tuple[tuple[FileView, ...], bool]:
-    """A client's files, newest first, and whether there are more."""
-    rows = File.objects.filter(client=client, ready=True)
+def files(*, rights: Rights, after: str = "", limit: int = 20) -> tuple[tuple[FileView, ...], bool]:
+    """A client's files that these rights reach, newest first, and whether there are more."""
+    rows = File.objects.filter(client=rights.client, ready=True)
     if after:
         last = rows.filter(ref=after).values_list("id", flat=True).first()
         if last is None:
             raise FileNotStoredError
         rows = rows.filter(id__lt=last)
-    found = [_file(row) for row in rows.order_by("-id")[: limit + 1]]
-    return tuple(found[:limit]), len(found) > limit
+    found, more = reached(rows, file_accepted, rights=rights, limit=limit)
+    return tuple(map(_file, found)), more
 
 
 def piece(*, client: str, ref: str, number: int) -> bytes:
@@ -138,16 +142,16 @@ def batch(*, client: str, ref: str) -> BatchView:
     return _batch(row)
 
 
-def batches(*, client: str, after: str = "", limit: int = 20) -> tuple[tuple[BatchView, ...], bool]:
-    """A client's batches, newest first, and whether there are more."""
-    rows = Batch.objects.filter(client=client)
+def batches(*, rights: Rights, after: str = "", limit: int = 20) -> tuple[tuple[BatchView, ...], bool]:
+    """A client's batches that these rights reach, newest first, and whether there are more."""
+    rows = Batch.objects.filter(client=rights.client)
     if after:
         last = rows.filter(ref=after).values_list("id", flat=True).first()
         if last is None:
             raise BatchNotFoundError
         rows = rows.filter(id__lt=last)
-    found = [_batch(row) for row in rows.order_by("-id")[: limit + 1]]
-    return tuple(found[:limit]), len(found) > limit
+    found, more = reached(rows, batch_accepted, rights=rights, limit=limit)
+    return tuple(map(_batch, found)), more
 
 
 def open_batches(*, limit: int = 20) -> tuple[BatchView, ...]:
@@ -192,6 +196,18 @@ def next_line(batch_id: int, now: datetime) -> int | None:
     return ready.order_by("line").values_list("line", flat=True).first()
 
 
+def file_accepted(row: File) -> Rights | None:
+    """What whoever stored it might ask; None when that was not kept."""
+    if row.rights is None:
+        return None
+    return rules.unpack_rights(keyring.open_(bytes(row.rights), aad=rules.rights_name(row.ref, of="file")))
+
+
+def batch_accepted(row: Batch) -> Rights:
+    """What whoever handed it in might ask."""
+    return rules.unpack_rights(keyring.open_(bytes(row.rights), aad=rules.rights_name(row.ref)))
+
+
 def _counted(of: Q) -> dict[int, Counts]:
     rows = (
         Job.objects.filter(of)
@@ -211,7 +227,9 @@ def _counted(of: Q) -> dict[int, Counts]:
 
 def _file(row: File) -> FileView:
     name = keyring.open_(bytes(row.name), aad=rules.file_name(row.ref)).decode()
-    return FileView(ref=row.ref, name=name, size=row.size, lines=row.lines, created=row.created)
+    return FileView(
+        ref=row.ref, name=name, size=row.size, lines=row.lines, created=row.created, accepted=file_accepted(row)
+    )
 
 
 def _batch(row: Batch) -> BatchView:
@@ -219,7 +237,7 @@ def _batch(row: Batch) -> BatchView:
     metadata = None
     if row.metadata is not None:
         metadata = json.loads(keyring.open_(bytes(row.metadata), aad=rules.metadata_name(row.ref)))
-    return _view(row, found, metadata)
+    return replace(_view(row, found, metadata), accepted=batch_accepted(row))
 
 
 def _final(row: Batch) -> Counts:

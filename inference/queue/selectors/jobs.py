@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db.models import Window
+from django.db.models import Model, QuerySet, Window
 from django.db.models.functions import RowNumber
 
 from appliance.keyring import services as keyring
+from inference.policy import rules as policy
 from inference.policy.rules import Rights
 from inference.queue import rules
 from inference.queue.errors import JobNotFoundError
 from inference.queue.models import Job
+
+Row = TypeVar("Row", bound=Model)
 
 SEALED = ("payload", "result", "custom_id", "rights")
 """Columns that no list reads: they are most of a row, and of no use unopened."""
@@ -51,6 +54,7 @@ class Answered:
 
     job: JobView
     position: int | None
+    accepted: Rights | None = field(default=None, repr=False)
     result: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
@@ -70,7 +74,7 @@ def of_client(*, client: str, ref: str) -> Answered:
     result = None
     if row.result is not None and row.state == Job.State.SUCCEEDED:
         result = json.loads(keyring.open_(bytes(row.result), aad=rules.result_name(ref)))
-    return Answered(job=view(row), position=places([row]).get(row.pk), result=result)
+    return Answered(job=view(row), position=places([row]).get(row.pk), accepted=accepted(row), result=result)
 
 
 def accepted(row: Job) -> Rights | None:
@@ -82,9 +86,12 @@ def accepted(row: Job) -> Rights | None:
     return rules.unpack_rights(keyring.open_(bytes(row.rights), aad=rules.rights_name(row.ref, of="job")))
 
 
-def list_of_client(*, client: str, state: str = "", batch: str = "", after: str = "", limit: int = 20) -> Page:
-    """A client's jobs that stand alone, or the lines of one of its batches; from the newest, or from `after` on."""
-    rows = Job.objects.filter(client=client).defer(*SEALED)
+def list_of_client(*, rights: Rights, state: str = "", batch: str = "", after: str = "", limit: int = 20) -> Page:
+    """A client's jobs that stand alone, or the lines of one of its batches, as far as these rights reach; from the
+    newest, or from `after` on.
+    """
+    client = rights.client
+    rows = Job.objects.filter(client=client).select_related("batch").defer("payload", "result", "custom_id")
     rows = rows.filter(batch__ref=batch) if batch else rows.filter(batch=None)
     if state:
         rows = rows.filter(state=state)
@@ -93,12 +100,25 @@ def list_of_client(*, client: str, state: str = "", batch: str = "", after: str 
         if last is None:
             raise JobNotFoundError
         rows = rows.filter(id__lt=last)
-    found = list(rows.order_by("-id")[: limit + 1])
-    shown = found[:limit]
+    shown, more = reached(rows, accepted, rights=rights, limit=limit)
     place = places(shown)
-    return Page(
-        jobs=tuple(Answered(job=view(row), position=place.get(row.pk)) for row in shown), has_more=len(found) > limit
-    )
+    return Page(jobs=tuple(Answered(job=view(row), position=place.get(row.pk)) for row in shown), has_more=more)
+
+
+def reached(
+    rows: QuerySet[Row], accepted: Callable[[Row], Rights | None], *, rights: Rights, limit: int
+) -> tuple[list[Row], bool]:
+    """The newest of these rows that the rights reach, and whether there are more.
+
+    By pieces: what a row was accepted with is sealed, so the database cannot choose.
+    """
+    found: list[Row] = []
+    while some := list(rows.order_by("-id")[: limit + 1]):
+        found += [row for row in some if policy.withheld(accepted(row), rights) is None]
+        if len(found) > limit or len(some) <= limit:
+            break
+        rows = rows.filter(id__lt=some[-1].pk)
+    return found[:limit], len(found) > limit
 
 
 def places(rows: Sequence[Job]) -> dict[int, int]:

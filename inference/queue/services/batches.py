@@ -81,6 +81,7 @@ def accept_batch(
     source = File.objects.select_for_update().filter(client=rights.client, ref=input_file, ready=True).first()
     if source is None:
         raise FileNotStoredError
+    policy.check_reaches(rights, selectors.file_accepted(source))
     if source.lines + selectors.unfinished_lines(rights.client) > rules.MOST_UNFINISHED_LINES:
         raise TooManyJobsError("too_many_jobs", "this client has too many unfinished lines", retry_after_s=60)
 
@@ -136,7 +137,7 @@ def expand_batch(*, actor: str, ref: str, read: Reader) -> bool:
     row = Batch.objects.select_for_update(skip_locked=True).filter(ref=ref, state=Batch.State.VALIDATING).first()
     if row is None:
         return False
-    rights = rules.unpack_rights(keyring.open_(bytes(row.rights), aad=rules.rights_name(ref)))
+    rights = selectors.batch_accepted(row)
     writer = _Writer(row, rights)
     writer.write(read(rights, row.input_file, row.endpoint))
     now = timezone.now()
@@ -258,12 +259,13 @@ class _Writer:
 
 
 @transaction.atomic
-def cancel_batch(*, actor: str, client: str, ref: str, request_id: str = "") -> None:
-    """Stop a batch of this client's: what waits at once, what runs within seconds."""
+def cancel_batch(*, actor: str, rights: policy.Rights, ref: str, request_id: str = "") -> None:
+    """Stop a batch that these rights reach: what waits at once, what runs within seconds."""
     # One that is being expanded is locked for seconds; then its lines are there to be stopped.
-    row = Batch.objects.select_for_update().filter(ref=ref, client=client).first()
+    row = Batch.objects.select_for_update().filter(ref=ref, client=rights.client).first()
     if row is None:
         raise BatchNotFoundError
+    policy.check_reaches(rights, selectors.batch_accepted(row))
     if row.finished is not None:
         raise BatchError("batch_finished", "that batch has ended")
     if row.state == Batch.State.CANCELLING:
@@ -272,7 +274,7 @@ def cancel_batch(*, actor: str, client: str, ref: str, request_id: str = "") -> 
     row.state, row.cancelling = Batch.State.CANCELLING, now
     row.save(update_fields=["state", "cancelling"])
     _stop(row, "cancelled")
-    audit.record(actor=actor, action=Action.BATCH_CANCELLED, target=ref, request_id=request_id, client=client)
+    audit.record(actor=actor, action=Action.BATCH_CANCELLED, target=ref, request_id=request_id, client=rights.client)
 
 
 @transaction.atomic
@@ -327,14 +329,15 @@ def _stop(row: Batch, code: str) -> None:
 
 
 @transaction.atomic
-def delete_output(*, actor: str, client: str, ref: str, failed: bool, request_id: str = "") -> None:
+def delete_output(*, actor: str, rights: policy.Rights, ref: str, failed: bool, request_id: str = "") -> None:
     """Forget what a batch answered, or what went wrong; its counts stay."""
-    row = Batch.objects.select_for_update().filter(ref=ref, client=client).first()
+    row = Batch.objects.select_for_update().filter(ref=ref, client=rights.client).first()
     if row is None:
         raise BatchNotFoundError
+    policy.check_reaches(rights, selectors.batch_accepted(row))
     if row.finished is None:
         # Its counts are still read from its jobs.
         raise FileInUseError("file_in_use", "that batch has not ended; cancel it first")
     ended = ~Q(state=Job.State.SUCCEEDED) if failed else Q(state=Job.State.SUCCEEDED)
     Job.objects.filter(ended, batch=row).delete()
-    audit.record(actor=actor, action=Action.FILE_DELETED, target=ref, request_id=request_id, client=client)
+    audit.record(actor=actor, action=Action.FILE_DELETED, target=ref, request_id=request_id, client=rights.client)

@@ -14,8 +14,8 @@ from appliance.audit import services as audit
 from appliance.audit.actions import Action
 from appliance.audit.services import unaudited
 from appliance.keyring import services as keyring
-from inference.policy.rules import Rights
-from inference.queue import rules
+from inference.policy.rules import Rights, check_reaches
+from inference.queue import rules, selectors
 from inference.queue.errors import FileInUseError, FileNotStoredError, StorageFullError
 from inference.queue.models import Batch, File, FilePiece
 
@@ -27,7 +27,12 @@ def begin_file(*, rights: Rights, name: str) -> str:
     if stored > rules.MOST_STORED - rules.LARGEST_FILE:
         raise StorageFullError("storage_full", "this client has stored too much; delete a file", retry_after_s=600)
     ref = f"file-{secrets.token_hex(12)}"
-    File.objects.create(ref=ref, client=rights.client, name=keyring.seal(name.encode(), aad=rules.file_name(ref)))
+    File.objects.create(
+        ref=ref,
+        client=rights.client,
+        name=keyring.seal(name.encode(), aad=rules.file_name(ref)),
+        rights=keyring.seal(rules.pack_rights(rights), aad=rules.rights_name(ref, of="file")),
+    )
     return ref
 
 
@@ -68,12 +73,13 @@ def discard_upload(*, ref: str) -> None:
 
 
 @transaction.atomic
-def delete_file(*, actor: str, client: str, ref: str, request_id: str) -> None:
-    """Forget a file of this client's. A batch that was made of it has its own lines by then and goes on."""
-    row = File.objects.select_for_update().filter(ref=ref, client=client, ready=True).first()
+def delete_file(*, actor: str, rights: Rights, ref: str, request_id: str) -> None:
+    """Forget a file that these rights reach. A batch that was made of it has its own lines by then and goes on."""
+    row = File.objects.select_for_update().filter(ref=ref, client=rights.client, ready=True).first()
     if row is None:
         raise FileNotStoredError
+    check_reaches(rights, selectors.file_accepted(row))
     if Batch.objects.filter(input_file=ref, state=Batch.State.VALIDATING).exists():
         raise FileInUseError("file_in_use", "a batch is being made of that file; ask again")
     row.delete()
-    audit.record(actor=actor, action=Action.FILE_DELETED, target=ref, request_id=request_id, client=client)
+    audit.record(actor=actor, action=Action.FILE_DELETED, target=ref, request_id=request_id, client=rights.client)

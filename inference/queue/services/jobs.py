@@ -225,34 +225,36 @@ def refuse(*, actor: str, ref: str, attempt: int, code: str, end_user: str = "",
 
 
 @transaction.atomic
-def cancel(*, actor: str, client: str, ref: str) -> str:
-    """Stop a job of this client's: at once when it waits, within seconds when it runs. The state it is in now."""
-    row = Job.objects.select_for_update().filter(ref=ref, client=client).first()
+def cancel(*, actor: str, rights: policy.Rights, ref: str, request_id: str = "") -> str:
+    """Stop a job that these rights reach: at once when it waits, within seconds when it runs. The state it is in now."""
+    row = Job.objects.select_for_update().filter(ref=ref, client=rights.client).first()
     if row is None:
         raise JobNotFoundError
+    policy.check_reaches(rights, selectors.accepted(row))
     if row.state not in _UNFINISHED:
         raise JobFinishedError("job_finished", "that job has ended")
     row.cancel_requested = True
     if row.state == Job.State.QUEUED:
         row.state, row.code, row.finished, row.payload = Job.State.CANCELLED, "cancelled", timezone.now(), None
     row.save()
-    audit.record(actor=actor, action=Action.JOB_CANCELLED, target=ref, client=client)
+    audit.record(actor=actor, action=Action.JOB_CANCELLED, target=ref, request_id=request_id, client=rights.client)
     return row.state
 
 
 @transaction.atomic
-def delete(*, actor: str, client: str, ref: str) -> None:
+def delete(*, actor: str, rights: policy.Rights, ref: str, request_id: str = "") -> None:
     """Forget an ended job and its result; the log keeps that there was one."""
-    row = Job.objects.select_for_update().filter(ref=ref, client=client).first()
+    row = Job.objects.select_for_update().filter(ref=ref, client=rights.client).first()
     if row is None:
         raise JobNotFoundError
+    policy.check_reaches(rights, selectors.accepted(row))
     if row.state in _UNFINISHED:
         raise JobUnfinishedError("job_unfinished", "that job has not ended; cancel it first")
     if row.batch_id is not None:
         # The batch's counts and its output speak of every line.
         raise JobUnfinishedError("job_of_batch", "that job is a line of a batch; delete the batch's files instead")
     row.delete()
-    audit.record(actor=actor, action=Action.JOB_DELETED, target=ref, client=client)
+    audit.record(actor=actor, action=Action.JOB_DELETED, target=ref, request_id=request_id, client=rights.client)
 
 
 def _mine(actor: str, ref: str, attempt: int) -> QuerySet[Job]:

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from inference.clients import selectors as clients
 from inference.drafts import rules
 from tests.simulators import lan as lans
 from tests.simulators.lan import RECORD, Lan
@@ -158,10 +160,12 @@ def test_a_page_costs_the_same_however_much_was_decided(lan: Lan, monkeypatch: p
     for _ in range(4):
         decide(lan, draft(lan))
     monkeypatch.setattr(rules, "LOOKED_AT", 3)
-    page = selectors.unreviewed(client=lan.client, before=None, limit=10)
+    rights = clients.snapshot().of_key_id(lan.key[:12], now=timezone.now())
+    assert rights is not None
+    page = selectors.unreviewed(rights=rights, before=None, limit=10)
     assert page.drafts == ()
     assert page.following is not None
-    rest = selectors.unreviewed(client=lan.client, before=page.following, limit=10)
+    rest = selectors.unreviewed(rights=rights, before=page.following, limit=10)
     assert [row.request_id for row in rest.drafts] == [waiting]
     assert rest.following is None
 

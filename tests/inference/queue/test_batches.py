@@ -187,7 +187,7 @@ def test_an_accepted_batch_that_nobody_reads_is_rung_for_again_but_not_at_every_
 def test_the_file_of_a_batch_that_is_not_read_yet_is_kept(rights: Rights) -> None:
     source = stored(rights)
     ref = accept(rights, source)
-    about = {"actor": rights.client, "client": rights.client, "request_id": "r"}
+    about: dict[str, Any] = {"actor": rights.client, "rights": rights, "request_id": "r"}
     with pytest.raises(FileInUseError):
         services.delete_file(ref=source, **about)
     File.objects.update(created=timezone.now() - rules.FILE_LIFE * 2)
@@ -280,15 +280,15 @@ def test_nothing_of_a_line_is_readable_at_rest(rights: Rights, bench: Bench, eng
 
 def test_a_waiting_batch_is_cancelled_at_once(rights: Rights, bench: Bench, engine: EngineStandIn) -> None:
     ref = submit(rights, lines(5))
-    services.cancel_batch(actor=rights.client, client=rights.client, ref=ref)
+    services.cancel_batch(actor=rights.client, rights=rights, ref=ref)
     services.end_batches(actor="sweep")
     assert (view(rights, ref).state, counts(rights, ref)) == ("cancelled", (5, 0, 5))
     turn(bench, ref)
     assert engine.seen == []
     with pytest.raises(BatchError):
-        services.cancel_batch(actor=rights.client, client=rights.client, ref=ref)
+        services.cancel_batch(actor=rights.client, rights=rights, ref=ref)
     with pytest.raises(BatchNotFoundError):
-        services.cancel_batch(actor="ward-8", client="ward-8", ref=ref)
+        services.cancel_batch(actor="ward-8", rights=replace(rights, client="ward-8"), ref=ref)
 
 
 def test_what_is_kept_of_a_batch_has_a_life(rights: Rights, bench: Bench, engine: EngineStandIn) -> None:

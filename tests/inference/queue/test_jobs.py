@@ -199,18 +199,18 @@ def test_another_clients_job_does_not_exist(rights: Rights) -> None:
     with pytest.raises(JobNotFoundError):
         selectors.of_client(client="ward-8", ref=ref)
     with pytest.raises(JobNotFoundError):
-        services.cancel(actor="ward-8", client="ward-8", ref=ref)
+        services.cancel(actor="ward-8", rights=replace(rights, client="ward-8"), ref=ref)
 
 
 def test_a_waiting_job_is_cancelled_at_once_and_an_ended_one_not_at_all(
     rights: Rights, bench: Bench, engine: EngineStandIn
 ) -> None:
     ref = submit(rights).ref
-    assert services.cancel(actor=rights.client, client=rights.client, ref=ref) == "cancelled"
+    assert services.cancel(actor=rights.client, rights=rights, ref=ref) == "cancelled"
     attempt(bench, ref)
     assert engine.seen == []
     with pytest.raises(JobFinishedError):
-        services.cancel(actor=rights.client, client=rights.client, ref=ref)
+        services.cancel(actor=rights.client, rights=rights, ref=ref)
 
 
 def test_a_running_job_is_cancelled_within_a_renewal_and_the_engine_is_hung_up_on(
@@ -235,7 +235,7 @@ def test_a_running_job_is_cancelled_within_a_renewal_and_the_engine_is_hung_up_o
 
 def _cancel(rights: Rights, ref: str) -> None:
     try:
-        services.cancel(actor=rights.client, client=rights.client, ref=ref)
+        services.cancel(actor=rights.client, rights=rights, ref=ref)
     finally:
         connection.close()
 

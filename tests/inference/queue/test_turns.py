@@ -178,8 +178,9 @@ def test_a_running_batch_is_cancelled_within_a_renewal_and_keeps_what_it_had(
         while len(engine.seen) < 20:  # noqa: ASYNC110 - the stand-in lives in another thread
             await asyncio.sleep(0.01)
         engine.behave = "hang"
-        about = {"actor": rights.client, "client": rights.client}
-        await asyncio.to_thread(in_another_thread, lambda: services.cancel_batch(ref=ref, **about))
+        await asyncio.to_thread(
+            in_another_thread, lambda: services.cancel_batch(actor="ward-7", rights=rights, ref=ref)
+        )
         await asyncio.wait_for(working, 20)
 
     bench.runner.run(run())

@@ -108,7 +108,7 @@ def test_silent_work_of_a_user_ends_with_its_issuer(
 ) -> None:
     monkeypatch.setattr(rules, "RENEW_S", 0.2)
     ref = jobs.submit(proved).ref
-    suspend = lambda: clients.set_issuer_state(actor="erin", issuer="hospital-idp", active=False)  # noqa: E731
+    suspend = lambda: clients.set_issuer_state(actor="erin", issuer="hospital-idp", active=False)  # noqa: E731 - for another thread
     meanwhile(bench, engine, suspend, bench.attempt(ref))
     assert jobs.pairs(ref) == [(".1", "intent", "started"), (".1", "outcome", "rights_withdrawn")]
 
