@@ -23,7 +23,7 @@ from appliance.audit import services as audit
 from appliance.audit.actions import Action
 from appliance.audit.entry import Entry, Position, now_us
 from appliance.audit.errors import AuditUnavailableError
-from inference.admission.errors import DeadlineExceededError
+from inference.admission.errors import DeadlineExceededError, StaleError
 from inference.admission.lanes import Lanes
 from inference.admission.standing import Standing
 from inference.engines.engine import PRIORITY, Engine, Finish, Order, Piece, Usage
@@ -137,7 +137,7 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
                 more = False
                 async for piece in pieces:
                     if not more:  # once for all that came at once
-                        house.standing.check_still(caller.rights)  # PolicyRefusal: revoked while it ran
+                        house.standing.check_still(caller.rights)  # PolicyRefusal: revoked while it ran; StaleError
                     more = piece.more
                     if not more:
                         place.saw(piece)
@@ -150,7 +150,7 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
                 yield piece
             await pair.conclude("ok")  # AuditUnavailableError: not called complete
             yield Done(replace(receipt, checked=pair.checked), pair.finish, pair.usage)
-        except (EngineError, PolicyRefusal, DeadlineExceededError) as error:
+        except (EngineError, PolicyRefusal, DeadlineExceededError, StaleError) as error:
             await pair.conclude(error.code)
             raise
         finally:

@@ -103,9 +103,10 @@ class Standing:
 
     def check_still(self, rights: Rights) -> None:
         """PolicyRefusal when any of these rights was withdrawn since the request began: the key's, its client's, or
-        the issuer's who vouched for the user.
+        the issuer's who vouched for the user. StaleError when nobody can say any more: what is not let in does not go
+        on either, or a withdrawal that this process cannot hear of would never reach what runs.
         """
-        if self._facts is None or not self._facts.clients.stands(rights, now=datetime.now(UTC)):
+        if not self.current().clients.stands(rights, now=datetime.now(UTC)):
             raise PolicyRefusal("rights_withdrawn", "this key's rights were withdrawn while it ran")
 
     async def refresh(self) -> bool:

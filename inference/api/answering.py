@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from inference.admission.errors import StaleError
 from inference.api import deadline
 from inference.api.desk import Desk
 from inference.api.exchange import CallerLeftError, Exchange
@@ -101,7 +102,7 @@ class _Stop:
     def _ask_again(self) -> None:
         try:
             self._desk.standing.check_still(self._caller.rights)
-        except PolicyRefusal as refusal:
+        except (PolicyRefusal, StaleError) as refusal:
             self._caller.left = refusal.code
             self._end(refusal)
         else:

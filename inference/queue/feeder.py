@@ -24,7 +24,7 @@ from appliance.audit.actions import Action
 from appliance.audit.entry import Entry, Position, now_us
 from appliance.audit.errors import AuditUnavailableError
 from appliance.audit.services import OwnShard
-from inference.admission.errors import AdmissionError
+from inference.admission.errors import AdmissionError, StaleError
 from inference.engines.engine import Piece
 from inference.engines.errors import EngineError, EngineUnavailableError
 from inference.policy.catalog import Lane
@@ -259,7 +259,7 @@ class Feeder:
         """Rights are asked at each piece of an answer; an engine that says nothing gives none to ask at."""
         try:
             self._house.standing.check_still(caller.rights)
-        except PolicyRefusal as refusal:
+        except (PolicyRefusal, StaleError) as refusal:
             caller.left = refusal.code
             task.cancel()
 

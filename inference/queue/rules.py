@@ -48,8 +48,8 @@ MOST_TRIES = 8
 
 # The engine's trouble, or ours: worth another attempt.
 _AGAIN = frozenset({"engine_timeout", "engine_protocol", "engine_failed", "interrupted", "unknown"})
-# Nothing was generated: worth any number of attempts, a moment later.
-_WAITS = {"engine_unavailable": timedelta(seconds=5)}
+# Nothing is wrong with the job: worth any number of attempts, a moment later.
+_WAITS = {"engine_unavailable": timedelta(seconds=5), "rights_stale": timedelta(seconds=5)}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from kombu.exceptions import KombuError
 
 from appliance.audit.entry import Entry, Position
 from appliance.audit.errors import AuditUnavailableError
-from inference.admission.errors import AdmissionError
+from inference.admission.errors import AdmissionError, StaleError
 from inference.admission.lanes import Lanes
 from inference.admission.rules import Limits
 from inference.admission.standing import Standing, conninfo
@@ -242,7 +242,7 @@ class Bench:
                 if not await self.rows.call(services.renew, actor=self.name, ref=claim.ref, attempt=claim.attempt):
                     caller.left = "cancelled"
                     break
-        except PolicyRefusal as refusal:
+        except (PolicyRefusal, StaleError) as refusal:
             caller.left = refusal.code
             raise
         finally:

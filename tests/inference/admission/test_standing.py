@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from django.conf import settings
@@ -43,3 +45,18 @@ def test_a_release_whose_tokenizer_cannot_be_read_is_not_served_from(standing: S
     finally:
         path.write_text(good)
     assert asyncio.run(other.refresh())
+
+
+def test_what_runs_goes_on_for_ten_seconds_without_a_reading_and_no_longer(
+    standing: Standing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = lan.new_key()
+    assert asyncio.run(standing.refresh())
+    rights = standing.current().clients.of_key_id(key[:12], now=datetime.now(UTC))
+    assert rights is not None
+    for age in (0, 9):  # a short restart of PostgreSQL cuts nothing
+        monkeypatch.setattr(standing, "_taken", time.monotonic() - age)
+        standing.check_still(rights)
+    monkeypatch.setattr(standing, "_taken", time.monotonic() - 11)
+    with pytest.raises(StaleError):
+        standing.check_still(rights)

@@ -221,10 +221,10 @@ class stream:  # noqa: N801 - reads as a context
         self.wire.close()
 
 
-def rest(wire: socket.socket) -> bytes:
+def rest(wire: socket.socket, *, until: bytes = b"rights_withdrawn") -> bytes:
     """All that comes until the refusal has come or the other side is silent for too long."""
     text = b""
-    while b"rights_withdrawn" not in text and (part := wire.recv(65_536)):
+    while until not in text and (part := wire.recv(65_536)):
         text += part
     return text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -140,3 +141,25 @@ def test_work_from_before_its_rights_were_kept_does_not_run(
 
 def payload_of(ref: str) -> bytes:
     return keyring.open_(bytes(Job.objects.get(ref=ref).payload or b""), aad=rules.payload_name(ref))
+
+
+@pytest.mark.parametrize("kind", ["job", "batch"])
+def test_silent_work_stops_when_nobody_can_say_any_more_and_waits_for_who_can(
+    rights: Rights, bench: Bench, engine: EngineStandIn, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(rules, "RENEW_S", 0.2)
+    standing = bench.house.standing
+    ref = jobs.submit(rights).ref if kind == "job" else batches.submit(rights, batches.lines(1))
+    work = bench.attempt(ref) if kind == "job" else bench.turn(ref, 0)
+
+    async def unread() -> bool:
+        return False
+
+    def lose() -> None:
+        """As if the last reading that succeeded were eleven seconds ago."""
+        monkeypatch.setattr(standing, "refresh", unread)
+        monkeypatch.setattr(standing, "_taken", time.monotonic() - 11)
+
+    meanwhile(bench, engine, lose, work)
+    assert list(Job.objects.values_list("state", "code", "failures")) == [("queued", "", 0)]
+    assert [row["outcome"] for row in lans.audit_rows("kind = 'outcome'")] == ["rights_stale"]
