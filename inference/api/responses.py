@@ -81,7 +81,8 @@ async def cancel(exchange: Exchange, desk: Desk, rights: Rights, argument: str) 
 async def delete(exchange: Exchange, desk: Desk, rights: Rights, argument: str) -> None:
     """`DELETE /v1/responses/{id}`: an ended one and its answer are forgotten."""
     try:
-        await desk.rows.call(services.delete, actor=rights.client, client=rights.client, ref=_ref(argument))
+        about: dict[str, Any] = {"rights": rights, "ref": _ref(argument), "request_id": exchange.request_id}
+        await desk.rows.call(services.delete, actor=rights.client, **about)
     except JobNotFoundError:
         raise _not_found() from None
     await exchange.reply(200, {"id": argument, "object": "response", "deleted": True})
