@@ -114,3 +114,10 @@ def test_jobs_are_accepted_while_redis_is_away(lan: Lan, redis_server: Any) -> N
         assert Job.objects.filter(ref=reply.json["id"], state="queued").exists()
     finally:
         redis_server.start()
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "state=running;drop", "owner=other", "limit=1&limit=2", "after=%00"]
+)
+def test_a_query_that_is_none_of_ours_is_refused(lan: Lan, query: str) -> None:
+    assert lan.ask("GET", f"/v1/jobs?{query}").status == 400

@@ -109,7 +109,10 @@ def test_silent_work_of_a_user_ends_with_its_issuer(
 ) -> None:
     monkeypatch.setattr(rules, "RENEW_S", 0.2)
     ref = jobs.submit(proved).ref
-    suspend = lambda: clients.set_issuer_state(actor="erin", issuer="hospital-idp", active=False)  # noqa: E731 - for another thread
+
+    def suspend() -> object:
+        return clients.set_issuer_state(actor="erin", issuer="hospital-idp", active=False)
+
     meanwhile(bench, engine, suspend, bench.attempt(ref))
     assert jobs.pairs(ref) == [(".1", "intent", "started"), (".1", "outcome", "rights_withdrawn")]
 
