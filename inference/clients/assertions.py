@@ -78,6 +78,8 @@ class Claims:
     key_sha256: str
     vouched_by: str
     end_user: str
+    app: str
+    """Which app the statement was made for; empty when it does not say."""
     only: Narrowing
     begins: int
     ends: int
@@ -175,6 +177,9 @@ def _judge(claims: Claims, issuers: Mapping[str, Issuer], *, client: str, now: d
         raise BadAssertionError("its issuer or its key is no longer registered")
     if issuer.client not in {"", client}:
         raise BadAssertionError("its issuer may not vouch for users of this client")
+    if not issuer.client and claims.app != client:
+        # Every app's users come with a statement of a provider of the house: one app's must not serve another.
+        raise BadAssertionError("its azp or client_id is not this client, and its issuer serves more than one")
     seconds = now.timestamp()
     if seconds < claims.begins - LEEWAY_S:
         raise BadAssertionError("it is not valid yet")
@@ -212,10 +217,19 @@ def _claims(said: dict[str, Any], issuer: Issuer, kid: str, key: PublicKey) -> C
         key_sha256=key.sha256,
         vouched_by=voucher(issuer.name, kid),
         end_user=subject,
+        app=_app(said),
         only=only,
         begins=max(issued, begins),
         ends=ends,
     )
+
+
+def _app(said: dict[str, Any]) -> str:
+    """OpenID's name for who asked for the token (`azp`), or OAuth's (`client_id`); nothing when they disagree."""
+    named = [said[name] for name in ("azp", "client_id") if name in said]
+    if not all(isinstance(name, str) for name in named):
+        raise BadAssertionError("its azp and client_id are texts")
+    return named[0] if len(set(named)) == 1 else ""
 
 
 def _second(said: dict[str, Any], name: str, *, default: int | None = None) -> int:

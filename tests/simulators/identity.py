@@ -51,7 +51,7 @@ class Provider:
     def claims(self, sub: str = "dr.lee", **changes: Any) -> dict[str, Any]:
         """Good claims, with some changed; one that is set to None is left out."""
         now = int(time.time())
-        said = {"iss": self.iss, "aud": "isoward", "sub": sub, "iat": now, "exp": now + 300, **changes}
+        said = {"iss": self.iss, "aud": "isoward", "azp": "ward-7", "sub": sub, "iat": now, "exp": now + 300, **changes}
         return {name: value for name, value in said.items() if value is not None}
 
     def sign(self, sub: str = "dr.lee", *, headers: dict[str, Any] | None = None, **changes: Any) -> str:

@@ -78,7 +78,8 @@ def test_what_a_statement_does_not_say_narrows_nothing_but_the_right_to_phi() ->
         {"exp": 4102444800}, {"iat": 1}, {"exp": 1, "iat": 1}, {"nbf": "1"}, {"nbf": True}, {"nbf": 4102444800},
         {"sub": None}, {"sub": ""}, {"sub": "x" * 129}, {"sub": "two words"}, {"sub": "dr.lee\n"}, {"sub": 7},
         {"sub": "dr.l\u00e9e"}, {"iss": None}, {"iss": "https://unknown.example"}, {"iss": ["https://idp.hospital.example"]},
-        {"isoward_phi": "true"}, {"isoward_phi": 1}, {"isoward_phi": []},
+        {"azp": None}, {"azp": ""}, {"azp": "ward-8"}, {"azp": ["ward-7"]}, {"azp": None, "client_id": "ward-8"},
+        {"client_id": "ward-8"}, {"client_id": 7}, {"isoward_phi": "true"}, {"isoward_phi": 1}, {"isoward_phi": []},
         {"isoward_tasks": "progress_note"}, {"isoward_tasks": [1]}, {"isoward_tasks": {"a": 1}},
         {"isoward_tasks": ["x"] * 65}, {"isoward_purposes": "TREAT"}, {"isoward_purposes": [["TREAT"]]},
     ],
@@ -186,6 +187,21 @@ def test_an_app_that_signs_for_itself_vouches_for_nobody_elses_users() -> None:
     own = issuer(IDP, client="ward-7")
     assert read(IDP.sign(), own, client="ward-7").end_user == "dr.lee"
     assert "this client" in refusal(IDP.sign(), own, client="ward-8")
+
+
+def test_a_token_that_a_provider_of_the_house_made_for_one_app_is_of_no_use_to_another() -> None:
+    for said in ({"azp": "ward-8"}, {"azp": None, "client_id": "ward-8"}, {"client_id": "ward-8", "azp": "ward-8"}):
+        assert read(IDP.sign(**said), client="ward-8").end_user == "dr.lee"
+        assert "azp or client_id" in refusal(IDP.sign(**said), client="ward-7")
+    # An issuer of one client vouches to nobody else, so it need not say for whom.
+    assert read(IDP.sign(azp=None), issuer(IDP, client="ward-7")).end_user == "dr.lee"
+
+
+def test_a_remembered_token_of_another_app_is_refused_too() -> None:
+    verifier, known, token = Assertions(), {IDP.iss: issuer(IDP)}, IDP.sign()
+    assert verifier.read(token, known, client="ward-7", now=datetime.now(UTC)).end_user == "dr.lee"
+    with pytest.raises(BadAssertionError):
+        verifier.read(token, known, client="ward-8", now=datetime.now(UTC))
 
 
 def test_an_issuer_ends_at_its_hour() -> None:
