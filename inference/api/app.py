@@ -16,6 +16,7 @@ from inference.api.exchange import CallerLeftError, Exchange, Receive, Scope, Se
 from inference.engines.errors import EngineError
 from inference.policy.errors import PolicyRefusal
 from inference.policy.rules import Rights
+from inference.queue.channel import client_here
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Application:
             elif route.keyed is not None:
                 held = auth.authenticate(exchange, self._desk.standing)
                 rights = held.rights  # from here on a refusal is on record with its client
+                client_here.set(rights.client)
                 rights = auth.admit(exchange, self._desk.standing, held)
                 if not route.takes_query:
                     exchange.query().end()

@@ -53,7 +53,7 @@ class Desk:
             channel=channel,
             refusals=refusals,
             bell=Bell(),
-            rows=Rows(threads=4),
+            rows=Rows(threads=4, per_client=2, lock_s=1.0),
             allowed_hosts=frozenset(host.lower() for host in site.api.allowed_hosts),
         )
 

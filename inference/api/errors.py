@@ -105,6 +105,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "job_unfinished": (409, _REQUEST),
     "job_of_batch": (409, _REQUEST),
     "too_many_jobs": (429, "rate_limit_error"),
+    "busy": (503, _SERVER),
     # files and batches
     "file_not_found": (404, _REQUEST),
     "file_in_use": (409, _REQUEST),

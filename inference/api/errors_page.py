@@ -101,7 +101,7 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
         "audio_unsupported": ("The recording is not WAV, FLAC, OGG or MP3.", FIX),
     },
     "Room and time": {
-        "client_queue_full": ("This client has as much running as it may.", ASK_AGAIN),
+        "client_queue_full": ("This client has as much running, or as many calls at once, as it may.", ASK_AGAIN),
         "queue_full": ("Every place is taken.", ASK_AGAIN),
         "deadline_exceeded": ("The answer would have come, or came, too late for `X-Deadline-Ms`.", ASK_AGAIN),
         "gpu_pressure": ("The cards are too hot or too full for work of this lane.", ASK_AGAIN),
@@ -137,6 +137,7 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
         "job_unfinished": ("It has not ended and cannot be deleted.", "Cancel it first."),
         "job_of_batch": ("It is a line of a batch and goes with it.", "Delete the batch's files."),
         "idempotency_conflict": ("The `Idempotency-Key` came before with another body.", "Use another key."),
+        "busy": ("A job, file or batch is being worked on just now; nothing was done.", ASK_AGAIN),
         "file_not_found": ("There is no file by that id, or it is another client's.", FIX),
         "file_in_use": ("A batch is being made of it just now.", "Ask again in a moment."),
         "batch_not_found": ("There is no batch by that id, or it is another client's.", FIX),

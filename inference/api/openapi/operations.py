@@ -40,7 +40,7 @@ RUN = frozenset(
         "draft_refused", "invalid_deadline", "deadline_exceeded", "gpu_pressure",
     }
 )  # fmt: skip
-ROWS = frozenset({"database_unavailable", "audit_unavailable"})
+ROWS = frozenset({"database_unavailable", "audit_unavailable", "busy", "client_queue_full"})
 REACH = ROWS | {"not_your_work", "purpose_not_granted", "task_not_granted", "phi_not_granted"}
 """Of what is kept of earlier work."""
 KEPT = ROWS | {"invalid_idempotency_key", "idempotency_conflict", "too_many_jobs"}
