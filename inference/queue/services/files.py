@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Sum
 
 from appliance.audit import services as audit
@@ -22,17 +22,19 @@ from inference.queue.models import Batch, File, FilePiece
 
 @unaudited("nothing is stored until the file is finished")
 def begin_file(*, rights: Rights, name: str) -> str:
-    """Open an upload; StorageFullError when the client has stored as much as it may."""
-    stored = File.objects.filter(client=rights.client).aggregate(size=Sum("size"))["size"] or 0
-    if stored > rules.MOST_STORED - rules.LARGEST_FILE:
-        raise StorageFullError("storage_full", "this client has stored too much; delete a file", retry_after_s=600)
+    """Open an upload; StorageFullError when the client has stored as much as it may, or as many open as it may."""
     ref = f"file-{secrets.token_hex(12)}"
-    File.objects.create(
-        ref=ref,
-        client=rights.client,
-        name=keyring.seal(name.encode(), aad=rules.file_name(ref)),
-        rights=keyring.seal(rules.pack_rights(rights), aad=rules.rights_name(ref, of="file")),
-    )
+    with transaction.atomic():
+        if _stored(rights.client) > rules.MOST_STORED - rules.LARGEST_FILE:
+            raise _full()
+        if File.objects.filter(client=rights.client, ready=False).count() >= rules.MOST_UPLOADS:
+            raise StorageFullError("client_queue_full", "this client has too many uploads open", retry_after_s=5)
+        File.objects.create(
+            ref=ref,
+            client=rights.client,
+            name=keyring.seal(name.encode(), aad=rules.file_name(ref)),
+            rights=keyring.seal(rules.pack_rights(rights), aad=rules.rights_name(ref, of="file")),
+        )
     return ref
 
 
@@ -43,10 +45,23 @@ def add_piece(*, ref: str, number: int, content: bytes) -> None:
         row = File.objects.select_for_update().filter(ref=ref, ready=False).first()
         if row is None:
             raise FileNotStoredError
+        if _stored(row.client) + len(content) > rules.MOST_STORED:
+            raise _full()  # there was room when it was opened, and others have used it since
         sealed = keyring.seal(content, aad=rules.piece_name(ref, number))
         FilePiece.objects.create(file=row, number=number, content=sealed)
         row.size += len(content)
         row.save(update_fields=["size"])
+
+
+def _stored(client: str) -> int:
+    """How much a client has stored, uploads too; until the commit nobody else adds to it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('queue_file'), hashtext(%s))", [client])
+    return File.objects.filter(client=client).aggregate(size=Sum("size"))["size"] or 0
+
+
+def _full() -> StorageFullError:
+    return StorageFullError("storage_full", "this client has stored too much; delete a file", retry_after_s=600)
 
 
 @transaction.atomic
