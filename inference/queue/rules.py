@@ -22,12 +22,17 @@ MOST_UNFINISHED = 10_000
 UNANSWERED_AFTER = timedelta(minutes=20)
 UNANSWERED_WITHIN = timedelta(days=30)
 RESULT_LIFE = timedelta(hours=24)
+# What is left of a batch after its lines: its counts, and who handed it in.
+BATCH_LIFE = timedelta(days=30)
+# How long one turn of forgetting goes on; the next comes in a minute.
+FORGET_S = 20.0
 
 # --- files and batches
 FILE_LIFE = timedelta(hours=24)
 UPLOAD_WITHIN = timedelta(minutes=15)
 LARGEST_FILE = 50 * 1024 * 1024
 MOST_STORED = 20 * LARGEST_FILE
+MOST_UPLOADS = 4
 PIECE = 1024 * 1024
 LONGEST_LINE = 1024 * 1024
 MOST_LINES = 50_000

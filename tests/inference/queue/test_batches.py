@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -297,6 +298,38 @@ def test_what_is_kept_of_a_batch_has_a_life(rights: Rights, bench: Bench, engine
     Batch.objects.update(finished=timezone.now() - rules.RESULT_LIFE * 2)
     services.forget()
     assert (Job.objects.count(), counts(rights, ref)) == (0, (3, 3, 0))
+
+
+def ended_long_ago(rights: Rights, bench: Bench, count: int) -> list[str]:
+    """Batches that ended beyond their life, the last of them first."""
+    refs = [submit(rights, lines(1), metadata={"ward": CANARY}) for _ in range(count)]
+    for age, ref in enumerate(refs):
+        turn(bench, ref)
+        long_ago = timezone.now() - rules.RESULT_LIFE * 2 - timedelta(hours=age)
+        Batch.objects.filter(ref=ref).update(finished=long_ago)
+    return refs
+
+
+def test_every_batch_whose_life_is_over_goes_in_one_turn_and_its_words_with_it(
+    rights: Rights, bench: Bench, engine: EngineStandIn
+) -> None:
+    refs = ended_long_ago(rights, bench, 3)
+    services.forget()
+    assert Job.objects.count() == 0
+    assert [view(rights, ref).metadata for ref in refs] == [None] * 3
+    assert counts(rights, refs[0]) == (1, 1, 0)
+    Batch.objects.filter(ref=refs[0]).update(finished=timezone.now() - rules.BATCH_LIFE * 2)
+    services.forget()
+    assert sorted(Batch.objects.values_list("ref", flat=True)) == sorted(refs[1:])
+
+
+def test_a_turn_of_forgetting_that_is_out_of_time_has_begun_with_what_is_oldest(
+    rights: Rights, bench: Bench, engine: EngineStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "FORGET_S", 0.0)
+    refs = ended_long_ago(rights, bench, 3)
+    services.forget()
+    assert sorted(Job.objects.values_list("batch__ref", flat=True)) == sorted(refs[:2])
 
 
 def in_another_thread(act: Callable[[], Any]) -> Any:
