@@ -144,6 +144,8 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "maintenance"
 CELERY_TASK_ROUTES = {
     "inference.queue.tasks.run": {"queue": "jobs"},
+    # Minutes for a large file: never among the chores, whose sweeps find what the dead left behind.
+    "inference.api.expanding.expand": {"queue": "batches"},
     "inference.queue.tasks.run_slice": {"queue": "slices"},
     "inference.releases.tasks.*": {"queue": "imports"},
 }

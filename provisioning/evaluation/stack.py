@@ -79,7 +79,9 @@ def appliance(layout: Layout, site: site_config.Site) -> Iterator[Program]:
     yield _program(layout, "api", _gunicorn("appliance.asgi:application", site.api, api), role=app)
     yield _program(layout, "console", _gunicorn("appliance.wsgi:application", site.console, console), role=app)
     # Two: a long job or import must not hold up the sweeps that find what was left behind.
-    yield _program(layout, "worker", [*celery, "worker", "-n", "jobs@%h", "-Q", "jobs", "-c", "2", *quiet], role=app)
+    yield _program(
+        layout, "worker", [*celery, "worker", "-n", "jobs@%h", "-Q", "jobs,batches", "-c", "2", *quiet], role=app
+    )
     # One: it holds as many lines in the engine as the engine takes; a second would only stand in its line.
     yield _program(
         layout, "feeder", [*celery, "worker", "-n", "slices@%h", "-Q", "slices", "-c", "1", *quiet], role=app

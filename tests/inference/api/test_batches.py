@@ -361,7 +361,7 @@ def test_nothing_of_a_file_is_readable_at_rest(client: OpenAI, lan: Lan, store: 
     content = jsonl(line(1))
     ref = client.files.create(file=(f"{CANARY}.jsonl", content), purpose="batch").id
     batch = begin(client, content)
-    until(lambda: store.llen("maintenance"), 5, "the bell was rung")
+    until(lambda: store.llen("batches"), 5, "the bell was rung")
     read(batch.id)
     stored = [*File.objects.values(), *FilePiece.objects.values(), *Batch.objects.values(), *Job.objects.values()]
     kept = b"".join(bytes(v) for row in stored for v in row.values() if isinstance(v, memoryview))

@@ -24,7 +24,7 @@ from tests.simulators import lan as lans
 from tests.simulators.engine import EngineStandIn
 from tests.waiting import until
 
-QUEUES = "jobs,slices,maintenance"
+QUEUES = "jobs,batches,slices,maintenance"
 
 
 @contextmanager
