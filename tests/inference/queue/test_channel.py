@@ -7,6 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -67,7 +68,7 @@ def of(client: str, call: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:
 
 
 def cancels(rows: Rows, rights: Rights, ref: str, count: int) -> list[asyncio.Task[Any]]:
-    call = partial(rows.call, services.cancel_batch, actor="a", client=rights.client, ref=ref)
+    call = partial(rows.call, services.cancel_batch, actor="a", rights=rights, ref=ref)
     return [of(rights.client, call) for _ in range(count)]
 
 
@@ -78,7 +79,9 @@ def test_a_client_whose_calls_all_wait_leaves_threads_for_the_others(rights: Rig
     async def run() -> list[Any]:
         with held(ref) as free:
             waiting = cancels(pool, rights, ref, 8)
-            neighbour = of("neighbour", partial(pool.call, selectors.batches, client="neighbour"))
+            neighbour = of(
+                "neighbour", partial(pool.call, selectors.batches, rights=replace(rights, client="neighbour"))
+            )
             assert await asyncio.wait_for(neighbour, 5) == ((), False)
             assert not any(task.done() for task in waiting)
             free.set()
@@ -95,8 +98,8 @@ def test_a_call_upon_a_row_that_is_being_worked_on_is_told_to_ask_again(
 
     async def run() -> RowsBusyError:
         with held(ref), pytest.raises(RowsBusyError) as told:
-            await pool.call(services.cancel_batch, actor="a", client=rights.client, ref=ref)
-        await pool.call(services.cancel_batch, actor="a", client=rights.client, ref=ref)
+            await pool.call(services.cancel_batch, actor="a", rights=rights, ref=ref)
+        await pool.call(services.cancel_batch, actor="a", rights=rights, ref=ref)
         return told.value
 
     told = asyncio.run(run())
