@@ -346,10 +346,6 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_whole_and_nothing_is_k
     assert not File.objects.filter(client=lan.client).exists()
 
 
-def test_no_form_and_no_json_is_neither(client: OpenAI, lan: Lan) -> None:
-    assert lan.ask("POST", "/v1/files", {"purpose": "batch"}).code == "unsupported_media_type"
-
-
 def test_a_client_has_an_end_of_what_it_may_store(client: OpenAI, lan: Lan) -> None:
     File.objects.create(ref="file-" + "1" * 24, client=lan.client, name=b"", size=rules.MOST_STORED)
     with pytest.raises(openai.RateLimitError) as full:

@@ -138,3 +138,7 @@ def raw(lan: Lan, text: str, more: bytes = b"") -> bytes:
         except OSError:
             pass
         return found
+
+
+def test_an_upload_that_is_no_form_is_not_taken(lan: Lan) -> None:
+    assert lan.ask("POST", "/v1/files", {"purpose": "batch"}).code == "unsupported_media_type"
