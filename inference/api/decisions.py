@@ -41,7 +41,7 @@ async def create(exchange: Exchange, desk: Desk, rights: Rights, _argument: str)
         rights=rights,
         request_id=request_id,
         verdict=Verdict(verdict),
-        end_user=rights.end_user or user,
+        user=user,
         minutes_saved=minutes_saved,
         edit_distance=edit_distance,
         told_by=exchange.request_id,

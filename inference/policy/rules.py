@@ -62,8 +62,7 @@ class Decision:
 
 def decide(ask: Ask, rights: Rights) -> Decision:
     """The decision, or a PolicyRefusal whose code says what is missing."""
-    if rights.end_user and ask.end_user not in {"", rights.end_user}:
-        raise PolicyRefusal("end_user_mismatch", "user is not the one the assertion names; leave it out", param="user")
+    check_user(ask.end_user, rights)
     if not ask.purpose:
         raise PolicyRefusal("purpose_required", "metadata.purpose must name why you ask", param="metadata.purpose")
     if ask.purpose not in PURPOSES:
@@ -92,6 +91,12 @@ def decide(ask: Ask, rights: Rights) -> Decision:
         )
     _check_features(ask, rights)
     return Decision(task=task, purpose=ask.purpose, data_class=data_class, lane=rights.lane)
+
+
+def check_user(user: str, rights: Rights) -> None:
+    """A body beside an assertion names the same user, or nobody."""
+    if rights.end_user and user not in {"", rights.end_user}:
+        raise PolicyRefusal("end_user_mismatch", "user is not the one the assertion names; leave it out", param="user")
 
 
 def used(decision: Decision, rights: Rights) -> Rights:

@@ -54,6 +54,7 @@ def test_a_decision_is_on_record_beside_the_request_it_is_about(lan: Lan) -> Non
     }
     assert (row["kind"], row["outcome"], row["end_user"], row["task"]) == ("act", "edited", "dr.lee", "progress_note")
     assert json.loads(row["detail"]) == {
+        "user_proved": False,
         "minutes_saved": 7.5,
         "edit_distance": 120,
         "told_by": reply.headers["x-request-id"],

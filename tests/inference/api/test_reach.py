@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from inference.clients import services as clients
 from inference.clients.rules import Narrowing, Scope
-from tests.inference.api.test_rights import finish
+from tests.inference.api.test_rights import finish, records
 from tests.simulators.identity import Provider
 from tests.simulators.lan import RECORD, Lan, Reply, chat_body
 from tests.waiting import until
@@ -39,6 +40,17 @@ class Ward:
         )
         form = {"Content-Type": "multipart/form-data; boundary=b"}
         return str(self.ask(user, "POST", "/v1/files", body, **form).json["id"])
+
+    def act(self) -> None:
+        """Everything that its user may do to what is there."""
+        other = self.upload("dr.lee")
+        for method, path in (
+            ("POST", f"/v1/jobs/{self.job}/cancel"),
+            ("DELETE", f"/v1/jobs/{self.done}"),
+            ("POST", f"/v1/batches/{self.batch}/cancel"),
+            ("DELETE", f"/v1/files/{other}"),
+        ):
+            assert self.ask("dr.lee", method, path).status == 200, path
 
     def decide(self, user: str) -> Reply:
         return self.ask(user, "POST", "/v1/decisions", {"request_id": self.draft, "decision": "accepted"})
@@ -140,3 +152,12 @@ def test_a_key_with_less_than_the_work_was_accepted_with_reaches_none_of_it(
     assert [(m, p, r.status, r.body) for m, p, r in answers if (r.status, r.code) != (403, code)] == []
     for path in ("/v1/jobs", "/v1/files", "/v1/batches", "/v1/decisions?state=unreviewed"):
         assert lan.ask("GET", path, key=key).json["data"] == []
+
+
+def test_a_decision_is_its_users_own_and_says_that_it_was_proved(ward: Ward) -> None:
+    body = {"request_id": ward.draft, "decision": "accepted", "user": "dr.kim"}
+    other = ward.ask("dr.lee", "POST", "/v1/decisions", body)
+    assert (other.status, other.code) == (400, "end_user_mismatch")
+    assert ward.ask("dr.lee", "POST", "/v1/decisions", {**body, "user": "dr.lee"}).status == 200
+    (row,) = records(ward.lan, "action = 'draft.decided'")
+    assert (row["end_user"], json.loads(row["detail"])["user_proved"]) == ("dr.lee", True)
