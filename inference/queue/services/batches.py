@@ -114,8 +114,10 @@ def accept_batch(
         actor=actor,
         action=Action.BATCH_ACCEPTED,
         target=ref,
-        request_id=request_id,
         client=rights.client,
+        key_id=rights.key_id,
+        end_user=rights.end_user,
+        request_id=request_id,
         detail={
             "file": input_file,
             "key": rights.key_id,
@@ -274,7 +276,16 @@ def cancel_batch(*, actor: str, rights: policy.Rights, ref: str, request_id: str
     row.state, row.cancelling = Batch.State.CANCELLING, now
     row.save(update_fields=["state", "cancelling"])
     _stop(row, "cancelled")
-    audit.record(actor=actor, action=Action.BATCH_CANCELLED, target=ref, request_id=request_id, client=rights.client)
+    audit.record(
+        actor=actor,
+        action=Action.BATCH_CANCELLED,
+        target=ref,
+        client=rights.client,
+        key_id=rights.key_id,
+        end_user=rights.end_user,
+        request_id=request_id,
+        detail={"user_proved": bool(rights.end_user)},
+    )
 
 
 @transaction.atomic
@@ -340,4 +351,13 @@ def delete_output(*, actor: str, rights: policy.Rights, ref: str, failed: bool, 
         raise FileInUseError("file_in_use", "that batch has not ended; cancel it first")
     ended = ~Q(state=Job.State.SUCCEEDED) if failed else Q(state=Job.State.SUCCEEDED)
     Job.objects.filter(ended, batch=row).delete()
-    audit.record(actor=actor, action=Action.FILE_DELETED, target=ref, request_id=request_id, client=rights.client)
+    audit.record(
+        actor=actor,
+        action=Action.FILE_DELETED,
+        target=ref,
+        client=rights.client,
+        key_id=rights.key_id,
+        end_user=rights.end_user,
+        request_id=request_id,
+        detail={"user_proved": bool(rights.end_user)},
+    )

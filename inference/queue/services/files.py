@@ -76,9 +76,11 @@ def finish_file(*, actor: str, rights: Rights, ref: str, lines: int, request_id:
         actor=actor,
         action=Action.FILE_STORED,
         target=ref,
-        request_id=request_id,
         client=rights.client,
-        detail={"bytes": row.size, "key": rights.key_id, "lines": lines},
+        key_id=rights.key_id,
+        end_user=rights.end_user,
+        request_id=request_id,
+        detail={"bytes": row.size, "lines": lines, "user_proved": bool(rights.end_user)},
     )
 
 
@@ -97,4 +99,13 @@ def delete_file(*, actor: str, rights: Rights, ref: str, request_id: str) -> Non
     if Batch.objects.filter(input_file=ref, state=Batch.State.VALIDATING).exists():
         raise FileInUseError("file_in_use", "a batch is being made of that file; ask again")
     row.delete()
-    audit.record(actor=actor, action=Action.FILE_DELETED, target=ref, request_id=request_id, client=rights.client)
+    audit.record(
+        actor=actor,
+        action=Action.FILE_DELETED,
+        target=ref,
+        client=rights.client,
+        key_id=rights.key_id,
+        end_user=rights.end_user,
+        request_id=request_id,
+        detail={"user_proved": bool(rights.end_user)},
+    )

@@ -109,15 +109,17 @@ def submit(*, actor: str, rights: policy.Rights, ask: Ask, request_id: str, idem
         actor=actor,
         action=Action.JOB_ACCEPTED,
         target=ref,
-        request_id=request_id,
         client=rights.client,
+        key_id=rights.key_id,
+        end_user=ask.end_user,
+        request_id=request_id,
         detail={
             "dropped": list(prompt.dropped),
             "key": rights.key_id,
             "purpose": ask.purpose,
             "task": ask.task,
-            # The assertion is over long before the job is: whether the name was proved is known only here.
             "user": ask.end_user,
+            # The assertion is over long before the job is: whether the name was proved is known only here.
             "user_proved": bool(rights.end_user),
         },
     )
@@ -237,7 +239,16 @@ def cancel(*, actor: str, rights: policy.Rights, ref: str, request_id: str = "")
     if row.state == Job.State.QUEUED:
         row.state, row.code, row.finished, row.payload = Job.State.CANCELLED, "cancelled", timezone.now(), None
     row.save()
-    audit.record(actor=actor, action=Action.JOB_CANCELLED, target=ref, request_id=request_id, client=rights.client)
+    audit.record(
+        actor=actor,
+        action=Action.JOB_CANCELLED,
+        target=ref,
+        client=rights.client,
+        key_id=rights.key_id,
+        end_user=rights.end_user,
+        request_id=request_id,
+        detail={"user_proved": bool(rights.end_user)},
+    )
     return row.state
 
 
@@ -254,7 +265,16 @@ def delete(*, actor: str, rights: policy.Rights, ref: str, request_id: str = "")
         # The batch's counts and its output speak of every line.
         raise JobUnfinishedError("job_of_batch", "that job is a line of a batch; delete the batch's files instead")
     row.delete()
-    audit.record(actor=actor, action=Action.JOB_DELETED, target=ref, request_id=request_id, client=rights.client)
+    audit.record(
+        actor=actor,
+        action=Action.JOB_DELETED,
+        target=ref,
+        client=rights.client,
+        key_id=rights.key_id,
+        end_user=rights.end_user,
+        request_id=request_id,
+        detail={"user_proved": bool(rights.end_user)},
+    )
 
 
 def _mine(actor: str, ref: str, attempt: int) -> QuerySet[Job]:

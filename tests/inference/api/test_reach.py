@@ -161,3 +161,23 @@ def test_a_decision_is_its_users_own_and_says_that_it_was_proved(ward: Ward) -> 
     assert ward.ask("dr.lee", "POST", "/v1/decisions", {**body, "user": "dr.lee"}).status == 200
     (row,) = records(ward.lan, "action = 'draft.decided'")
     assert (row["end_user"], json.loads(row["detail"])["user_proved"]) == ("dr.lee", True)
+
+
+def test_every_act_on_durable_work_names_the_key_the_user_and_the_request(ward: Ward) -> None:
+    ward.act()
+    acts = (
+        "file.stored",
+        "file.deleted",
+        "job.cancelled",
+        "job.deleted",
+        "batch.cancelled",
+        "job.accepted",
+        "batch.accepted",
+    )
+    for action in acts:
+        rows = records(ward.lan, f"action = '{action}'")
+        assert rows != [], action
+        for row in rows:
+            assert (action, row["key_id"], row["end_user"]) == (action, ward.lan.key[:12], "dr.lee")
+            assert (action, row["request_id"][:4]) == (action, "req_")
+            assert json.loads(row["detail"])["user_proved"] is True
