@@ -145,7 +145,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "DELETE", "/v1/responses/{response}", "Forget a background response that has ended", "Deleted",
-        codes=ROWS | {"response_not_found", "job_unfinished"},
+        codes=REACH | {"response_not_found", "job_unfinished"},
     ),
     Operation(
         "POST", "/v1/responses/{response}/cancel", "Stop a background response", "Response",

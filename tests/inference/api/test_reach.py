@@ -78,6 +78,7 @@ DOORS: list[tuple[str, Callable[[Ward], str], Callable[[Ward], Any]]] = [
     ("GET", lambda w: f"/v1/jobs/{w.done}", lambda _: None),
     ("GET", lambda w: f"/v1/responses/{w.done.replace('job_', 'resp_')}", lambda _: None),
     ("POST", lambda w: f"/v1/responses/{w.job.replace('job_', 'resp_')}/cancel", lambda _: None),
+    ("DELETE", lambda w: f"/v1/responses/{w.done.replace('job_', 'resp_')}", lambda _: None),
     ("POST", lambda w: f"/v1/jobs/{w.job}/cancel", lambda _: None),
     ("DELETE", lambda w: f"/v1/jobs/{w.done}", lambda _: None),
     ("GET", lambda w: f"/v1/files/{w.file}", lambda _: None),
