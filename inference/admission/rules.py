@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
+import msgspec
+
 from inference.policy.catalog import Lane
 
 # How long a request may stand in line: short enough that a person still waits, and for batch longer than ageing takes.
@@ -34,9 +36,8 @@ class Pressure(StrEnum):
     HOT = "hot"
 
 
-@dataclass(frozen=True)
-class Use:
-    """Places and tokens: what is held, or what may be."""
+class Use(msgspec.Struct, frozen=True):
+    """Places and tokens: what is held, or what may be. A struct: each request makes a dozen of them."""
 
     slots: int = 0
     tokens: int = 0
@@ -104,7 +105,7 @@ class Load:
     """What this process has in the engine now."""
 
     by_lane: Mapping[Lane, Use] = field(default_factory=dict)
-    of_client: Use = Use()
+    of_client: Use = field(default_factory=Use)
 
     def of(self, lane: Lane) -> Use:
         return self.by_lane.get(lane, Use())

@@ -16,6 +16,7 @@ import hashlib
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import unquote
 
@@ -64,9 +65,13 @@ def admit(exchange: Exchange, standing: Standing, held: Held) -> Rights:
 
 def _source(exchange: Exchange) -> rules.Address | None:
     """Where the request comes from; None when nobody can say."""
-    text = exchange.peer[0] if exchange.peer is not None else exchange.header(_SOURCE)
+    return _address((exchange.peer[0] if exchange.peer is not None else exchange.header(_SOURCE)) or "")
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> rules.Address | None:
     try:
-        address = ip_address(text or "")
+        address = ip_address(text)
     except ValueError:
         return None
     # A socket that takes both families shows an IPv4 caller as ::ffff:10.1.2.3.

@@ -44,13 +44,16 @@ async def _stream(exchange: Exchange, desk: Desk, request: schemas.ChatRequest, 
             if not exchange.started:
                 # Not before the engine's first word: until then a refusal can still have its own status.
                 await exchange.stream()
-                await exchange.event(chunks.opening(), more=True)
+                exchange.hold(chunks.opening())
             if isinstance(step, Done):
                 await exchange.end(_end(chunks, request.ask, held, step))
             elif called:
                 held.append(step)  # an envelope means something only once it is closed
             else:
-                await exchange.event(chunks.text(step) if step.text else b"", more=step.more)
+                if step.text:
+                    exchange.hold(chunks.text(step))
+                if not step.more:
+                    await exchange.event()
 
 
 def _end(chunks: sse.Chunks, ask: Ask, held: list[Piece], done: Done) -> bytes:

@@ -88,8 +88,10 @@ async def _stream(exchange: Exchange, desk: Desk, request: _Request, caller: Cal
             if isinstance(step, Done):
                 await exchange.end(_closing(head, step, include_usage=request.include_usage))
             else:
-                choice = _choice(step.text, None, _logprobs(step.logprobs, offset))
-                await exchange.event(_event(head, [choice]) if step.text else b"", more=step.more)
+                if step.text:
+                    exchange.hold(_event(head, [_choice(step.text, None, _logprobs(step.logprobs, offset))]))
+                if not step.more:
+                    await exchange.event()
                 offset += len(step.text)
 
 

@@ -23,6 +23,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _HOST = re.compile(r"([^:]+)(?::([1-9][0-9]{0,4}))?")
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes a new one for each answer
+
 LARGEST_BODY = 1_048_576
 SLOWEST_BODY_S = 20.0
 _MOST_QUERY = 8
@@ -31,6 +33,10 @@ SLOWEST_READER_S = 30.0
 
 class CallerLeftError(Exception):
     """Nobody is listening any more."""
+
+
+def _nobody() -> None:
+    pass
 
 
 class Exchange:
@@ -54,7 +60,7 @@ class Exchange:
         """How a stream that is under way says that it broke off; OpenAI's error event when it is not set."""
         self.has_words = True
         """Whether what is under way has a place for a refusal; the bytes of a file have none."""
-        self.when_left: Callable[[], None] = lambda: None
+        self.when_left: Callable[[], None] = _nobody
         """Told at once when writing finds that nobody reads, before the work is undone."""
         self._held: list[bytes] = []
         self._writer: asyncio.Task[Any] | None = None
@@ -140,7 +146,7 @@ class Exchange:
 
     async def reply(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         """A whole JSON answer."""
-        await self._whole(status, b"application/json", json.dumps(value, ensure_ascii=False).encode(), headers or {})
+        await self._whole(status, b"application/json", _encode(value).encode(), headers or {})
 
     async def text(self, value: str, headers: dict[str, str]) -> None:
         """A whole answer in plain words."""
@@ -170,10 +176,14 @@ class Exchange:
         self.has_words = False
         await self._start(200, b"application/octet-stream", {})
 
-    async def event(self, data: bytes, *, more: bool = False) -> None:
-        """One event, or none. With `more` it waits for the next: what came together leaves together."""
+    def hold(self, data: bytes) -> None:
+        """Bytes that wait for the next event: what came together leaves together."""
         self._held.append(data)
-        if not more and (data := self._take_held()):
+
+    async def event(self, data: bytes = b"") -> None:
+        """One event, with what was held before it."""
+        self._held.append(data)
+        if data := self._take_held():
             await self._push(data, more=True)
 
     async def end(self, data: bytes = b"") -> None:
@@ -182,7 +192,8 @@ class Exchange:
         await self._push(self._take_held(), more=False)
 
     def close(self) -> None:
-        """Nothing more will be written."""
+        """Nothing more will be written, and nobody is told of it."""
+        self.when_left = _nobody
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None

@@ -138,14 +138,15 @@ async def _stream(exchange: Exchange, desk: Desk, request: _Request, caller: Cal
                 # Not before the engine's first word: until then a refusal can still have its own status.
                 await exchange.stream()
                 exchange.failure = events.failed
-                await exchange.event(events.opening() + (b"" if request.holds_envelope else events.text_opening()))
+                exchange.hold(events.opening() + (b"" if request.holds_envelope else events.text_opening()))
             if isinstance(step, Done):
-                await exchange.event(_end(events, request, "".join(parts), step))
-                await exchange.end()
+                await exchange.end(_end(events, request, "".join(parts), step))
                 continue
             parts.append(step.text)
             if step.text and not request.holds_envelope:
-                await exchange.event(events.text(step.text))
+                exchange.hold(events.text(step.text))
+            if not step.more:
+                await exchange.event()
 
 
 def _end(events: response_shapes.Events, request: _Request, text: str, done: Done) -> bytes:

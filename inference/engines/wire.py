@@ -41,7 +41,7 @@ class Answer(asyncio.Protocol):
         self.media_type = ""
         self._bounds = bounds
         self._loop = loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
         self._unread = self._received = 0
@@ -88,6 +88,8 @@ class Answer(asyncio.Protocol):
         self._watch.cancel()
         if self._transport is not None:
             self._transport.abort()
+            # Each of the three holds the others: let go, they are freed now and not by the collector, which stops everybody.
+            self._transport = self._parser = None
 
     def leave(self) -> None:
         """All that matters was read. The engine may end its answer; hung up on now, it would count as given up."""
@@ -139,7 +141,7 @@ class Answer(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its name
 
     def data_received(self, data: bytes) -> None:
-        if self._complete or self._failure is not None:
+        if self._complete or self._failure is not None or self._parser is None:
             return  # it goes on after its end: nobody reads that
         self._received += len(data)
         if self._received > self._bounds.total_bytes:
@@ -178,7 +180,7 @@ class Answer(asyncio.Protocol):
             self.media_type = value.partition(b";")[0].strip().lower().decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
+        self.status = self._parser.get_status_code() if self._parser is not None else 0
 
     def on_body(self, body: bytes) -> None:
         self._begun = True

@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any
 
 from inference.policy import schema, tools
@@ -266,11 +267,11 @@ def dropped_names(record: Mapping[str, Any], task: Task) -> tuple[str, ...]:
 def render(value: Any) -> str:
     """JSON as `json.dumps(value, ensure_ascii=False)` writes it, but for numbers: those as the client wrote them."""
     if isinstance(value, str):
-        return _plain(value)
+        return encode_basestring(value)
     if isinstance(value, Decimal):
         return value.text
     if isinstance(value, dict | Mapping):
-        return "{" + ", ".join([f"{_plain(k)}: {render(v)}" for k, v in value.items()]) + "}"
+        return "{" + ", ".join([f"{encode_basestring(k)}: {render(v)}" for k, v in value.items()]) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join([render(item) for item in value]) + "]"
     return _plain(value)
