@@ -31,6 +31,8 @@ class Commits:
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self._socket = connection.socket  # asked now: a lost connection does not say
+        self._watched = True
+        self._room = asyncio.Event()
         connection.nonblocking = 1
         self._loop.add_reader(self._socket, self._readable)
 
@@ -55,8 +57,13 @@ class Commits:
         await self._done(pq.ExecStatus.COMMAND_OK)
 
     def close(self) -> None:
-        """Leave the connection to whoever has it."""
-        self._loop.remove_reader(self._socket)
+        """Leave the connection to whoever has it. Once: libpq closes the socket of a lost connection, and by the second
+        time its number may belong to somebody else, who would then hear nothing any more.
+        """
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
 
     async def _done(self, wanted: pq.ExecStatus) -> None:
         """Send what is not sent, and wait for the answer; psycopg.Error when it is another one."""
@@ -88,12 +95,17 @@ class Commits:
             raise self._failure
 
     async def _writable(self) -> None:
-        room = asyncio.Event()
-        self._loop.add_writer(self._socket, room.set)
+        if self._failure is not None:
+            raise self._failure
+        self._room.clear()
+        self._loop.add_writer(self._socket, self._room.set)
         try:
-            await room.wait()
+            await self._room.wait()
         finally:
-            self._loop.remove_writer(self._socket)
+            if self._watched:
+                self._loop.remove_writer(self._socket)
+        if self._failure is not None:
+            raise self._failure
 
     def _readable(self) -> None:
         try:
@@ -101,5 +113,6 @@ class Commits:
         except psycopg.OperationalError as error:
             self._failure = error
             self.close()  # the end of the connection is readable for ever
+            self._room.set()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

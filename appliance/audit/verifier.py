@@ -147,13 +147,16 @@ def verify(
     connection: Connection[tuple[object, ...]], *, public: Ed25519PublicKey, origin: str, memory: Path
 ) -> Report:
     """Verify the whole log in one consistent view; `memory` is the sealer's own note of the largest head."""
+    # Read before the view is taken: the sealer writes to the database first, so what it remembers now is in the view. Read
+    # afterwards, a head that was sealed in between would look like a database that was put back.
+    seen = _memory(memory)
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         heads: list[Checkpoint] = []
         walk = _Walk(connection, heads, Tree())
         try:
             heads += _heads(connection, public, origin)
-            _check_memory(heads, public, memory)
+            _check_memory(heads, public, seen)
             walk.sealed()
             unsealed = walk.tail()
         except _BadError as bad:
@@ -174,13 +177,21 @@ def _heads(connection: Connection[tuple[object, ...]], public: Ed25519PublicKey,
     return heads
 
 
-def _check_memory(heads: list[Checkpoint], public: Ed25519PublicKey, memory: Path) -> None:
-    if not memory.exists():
+def _memory(path: Path) -> str | None:
+    """The sealer's own note of its largest head; None when there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def _check_memory(heads: list[Checkpoint], public: Ed25519PublicKey, memory: str | None) -> None:
+    if memory is None:
         if heads:
             raise _BadError("audit_memory", "the sealer's own note of the last checkpoint is gone")
         return
     try:
-        seen = checkpoint.open_note(memory.read_text(encoding="utf-8"), public)
+        seen = checkpoint.open_note(memory, public)
     except NoteError as error:
         raise _BadError("audit_memory", "the sealer's own note is not signed by its key") from error
     if not any((head.size, head.root) == (seen.size, seen.root) for head in heads):

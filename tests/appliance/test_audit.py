@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -295,6 +296,33 @@ def test_an_outcome_whose_commit_was_not_answered_is_not_written_twice(
 
     position = asyncio.run(run())
     assert log.conn.execute("SELECT shard, seq FROM audit_record").fetchall() == [tuple(position)]
+
+
+def test_a_lost_connections_number_that_somebody_else_has_by_now_is_left_alone(log: Log) -> None:
+    """libpq closes the socket of a lost connection by itself, and the next socket of the process gets its number."""
+
+    async def run() -> None:
+        channel = await Channel.open(conninfo(), writer="test")
+        commits = channel._commits
+        assert commits is not None
+        log.conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'audit test'")
+        async with asyncio.timeout(15):
+            while commits._failure is None:  # noqa: ASYNC110 - it says so in no other way
+                await asyncio.sleep(0.01)
+        pairs = [socket.socketpair() for _ in range(64)]
+        ours, other = next(pair for pair in pairs if pair[0].fileno() == commits._socket)
+        heard = asyncio.Event()
+        asyncio.get_running_loop().add_reader(ours.fileno(), heard.set)
+        await channel.put(entry("outcome", kind="outcome"), keep=True)
+        other.send(b"x")
+        await asyncio.wait_for(heard.wait(), 5)
+        asyncio.get_running_loop().remove_reader(ours.fileno())
+        await channel.close()
+        for one, two in pairs:
+            one.close()
+            two.close()
+
+    asyncio.run(run())
 
 
 async def committed_unanswered(commits: Commits, rows: list[list[bytes]]) -> None:

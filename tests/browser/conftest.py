@@ -51,7 +51,7 @@ class Visitor:
     def sign_in(self) -> Visitor:
         """Both steps, as a person does them."""
         page = self.open("/sign-in")
-        page.get_by_label("Name").fill(self.name)
+        page.get_by_label("Name", exact=True).fill(self.name)
         page.get_by_label("Password").fill(self.box.person(self.name).password)
         page.get_by_role("button", name="Continue").click()
         page.get_by_label("Code").fill(self.box.code(self.name))

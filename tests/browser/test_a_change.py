@@ -63,7 +63,7 @@ def test_a_wrong_code_signs_nothing_and_the_page_says_so_with_a_request_id(box: 
     box.code("bob")  # spend one, so that the right digits are not hit by chance twice
     stranger = visit("")
     page = stranger.open("/sign-in")
-    page.get_by_label("Name").fill("bob")
+    page.get_by_label("Name", exact=True).fill("bob")
     page.get_by_label("Password").fill("not the password of bob")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("alert")).to_contain_text("is not right, or the account is locked")
@@ -85,7 +85,7 @@ def test_a_client_is_registered_and_its_key_is_shown_once(box: Box, visit: Visit
     erin = visit("erin")
     name = "ward-{}".format(*box.sql("SELECT count(*) FROM clients_client")[0])
     page = erin.open("/clients/new")
-    page.get_by_label("Name").fill(name)
+    page.get_by_label("Name", exact=True).fill(name)
     page.get_by_label("Title").fill("Ward documentation")
     page.get_by_label("Owner").fill("Clinical informatics")
     page.get_by_label("Progress note").check()

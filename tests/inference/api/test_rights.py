@@ -152,7 +152,7 @@ def finish(ref: str) -> None:
 
 
 def test_neither_a_key_nor_an_assertion_is_in_a_log(lan: Lan, idp: Provider) -> None:
-    tokens = [idp.sign(isoward_phi=True), idp.sign(aud="other"), "guessed.assertion.4711"]
+    tokens = [idp.sign(isoward_phi=True), idp.sign(aud="other"), "guessed.assertion.Quetzalcoatl"]
     for token in tokens:
         chat(lan, token)
     lan.ask("GET", f"/v1/models?key={lan.key}", key=f"{lan.key}x")
