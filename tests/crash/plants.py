@@ -78,7 +78,8 @@ PLANTS = (
         new="",
         targets=("api-worker",),
         point="answered",
-        found_by=frozenset({"answer_without_record"}),
+        # Durable work shows it without any luck of the moment: no attempt is ever recorded as answered, so no job ends.
+        found_by=frozenset({"answer_without_record", "job_unfinished"}),
     ),
 )
 
