@@ -14,11 +14,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 from provisioning import site_config, site_keys
@@ -123,15 +124,23 @@ def worker(running: Appliance, name: str, cpus: set[int]) -> Iterator[int]:
 
 @contextmanager
 def ended(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
+    """The program for as long as the block runs; then it ends, and whatever it left behind with it."""
     try:
         yield process
     finally:
+        below: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            below = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        _, left = psutil.wait_procs(below, timeout=5)  # vLLM's engine outlives the one that started it
+        for each in left:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
 
 
 def started(
