@@ -3,7 +3,7 @@
 Decides how: one row by one prepared INSERT, which is one round trip with its commit; more by one COPY, which is two.
 Either is a transaction by itself. Which rows, under which numbers, and what a failure means is `channel`.
 
-psycopg's own coroutines cost more than the database here (docs/decisions/0014), so this uses the layer below them,
+psycopg's own coroutines cost more than the database here, so this uses the layer below them,
 `psycopg.pq`, which psycopg documents as a wrapper of libpq for this purpose. While a `Commits` is open nobody else may
 use its connection.
 """
