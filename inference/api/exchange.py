@@ -104,9 +104,7 @@ class Exchange:
         charset = parameters.strip().lower()
         if media.strip().lower() != "application/json" or charset not in {"", "charset=utf-8"}:
             raise BadRequestError("unsupported_media_type", "send Content-Type: application/json")
-        parts: list[bytes] = []
-        await self.read(parts.append, most=LARGEST_BODY, within_s=SLOWEST_BODY_S)
-        return b"".join(parts)
+        return b"".join([part async for part in self.parts(most=LARGEST_BODY, within_s=SLOWEST_BODY_S)])
 
     async def read(self, take: Callable[[bytes], object], *, most: int, within_s: float) -> None:
         """Hand on the body as it comes, of whatever type: no more than `most` bytes, and all of it within the time."""
