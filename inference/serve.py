@@ -14,6 +14,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -43,6 +44,8 @@ class Book(Protocol):
 
 
 _LONGEST_WAIT_S = 5.0
+_RIGHTS_HOLD_S = 0.25
+"""Rights are read every two seconds, and at once when they change. To ask of each token cost as much as the token."""
 
 
 @dataclass
@@ -134,12 +137,12 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
             yield Opened(receipt)
             order = _order(ask, decision, prompt, caller, serving, house.salt)
             async with aclosing(place.in_time(house.engine.generate(order))) as pieces:
-                more = False
+                ask_again = 0.0
                 async for piece in pieces:
-                    if not more:  # once for all that came at once
+                    if (now := time.monotonic()) >= ask_again:
                         house.standing.check_still(caller.rights)  # PolicyRefusal: revoked while it ran; StaleError
-                    more = piece.more
-                    if not more:
+                        ask_again = now + _RIGHTS_HOLD_S
+                    if not piece.more:
                         place.saw(piece)
                     pair.saw(piece)
                     yield piece

@@ -180,13 +180,15 @@ class Exchange:
 
     async def event(self, data: bytes = b"") -> None:
         """One event, with what was held before it."""
-        self._held.append(data)
-        if data := self._take_held():
-            await self._push(data, more=True)
+        if data:
+            self._held.append(data)
+        if self._held:
+            await self._push(self._take_held(), more=True)
 
     async def end(self, data: bytes = b"") -> None:
         """The last of it, and the end."""
-        self._held.append(data)
+        if data:
+            self._held.append(data)
         await self._push(self._take_held(), more=False)
 
     def close(self) -> None:

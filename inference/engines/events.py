@@ -62,6 +62,7 @@ class Events:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._longest = min(limits.line_bytes, limits.event_bytes)
         self._rest = self._event = b""
         self._total = 0
 
@@ -80,7 +81,9 @@ class Events:
         """Whole events of one data line each, as vLLM writes them; nothing when there is anything else in it."""
         if self._rest or self._event or not chunk.endswith(b"\n\n") or b"\r" in chunk:
             return []
-        longest = min(self._limits.line_bytes, self._limits.event_bytes)
+        longest = self._longest
+        if chunk.startswith(b"data: ") and chunk.find(b"\n") == len(chunk) - 2 and len(chunk) - 2 <= longest:
+            return [chunk[6:-2]]  # one event, as it comes when the engine is not faster than we are
         blocks = chunk[:-2].split(b"\n\n")
         for block in blocks:
             if not block.startswith(b"data: ") or b"\n" in block or len(block) > longest:
