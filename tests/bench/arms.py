@@ -37,8 +37,8 @@ NGINX = """\
 daemon off;
 user {user};  # root's worker would become nobody, whom the engine's socket refuses
 worker_processes 1;
-error_log {base}/nginx.log;
-pid {base}/nginx.pid;
+error_log {base}/{name}.log;
+pid {base}/{name}.pid;
 events {{ worker_connections 4096; }}
 http {{
     access_log off;
@@ -46,7 +46,7 @@ http {{
     proxy_temp_path {base}/nginx-proxy;
     tcp_nodelay on;
     keepalive_requests 1000000000;
-    upstream engine {{ server unix:{engine}; keepalive 128; keepalive_requests 1000000000; }}
+    upstream engine {{ server {engine}; keepalive 128; keepalive_requests 1000000000; }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         location / {{
@@ -97,14 +97,17 @@ def stub(engine: Path, port: int) -> Iterator[Arm]:
 
 
 @contextmanager
-def nginx(engine: Path) -> Iterator[Arm]:
+def nginx(engine: str, name: str = "nginx") -> Iterator[Arm]:
+    """A relay to `unix:/path` or `host:port`, with its connections to the engine kept open."""
     port = free_port()
-    configuration = BASE / "nginx.conf"
-    configuration.write_text(NGINX.format(user=_user(), base=BASE, engine=engine, port=port), encoding="utf-8")
-    command = ["/usr/sbin/nginx", "-c", str(configuration), "-e", str(BASE / "nginx.log")]
-    process = started(command, log=BASE / "nginx.log", cpus={machine.SERVER_CPU}, ready=lambda: listening(port))
+    configuration = BASE / f"{name}.conf"
+    configuration.write_text(
+        NGINX.format(user=_user(), base=BASE, name=name, engine=engine, port=port), encoding="utf-8"
+    )
+    command = ["/usr/sbin/nginx", "-c", str(configuration), "-e", str(BASE / f"{name}.log")]
+    process = started(command, log=BASE / f"{name}.log", cpus={machine.SERVER_CPU}, ready=lambda: listening(port))
     with ended(process):
-        yield Arm("nginx", f"tcp:{port}", process.pid)
+        yield Arm(name, f"tcp:{port}", process.pid)
 
 
 def _user() -> str:

@@ -37,8 +37,11 @@ LOADS = (
 )
 """17 tokens are 20 events on the engine's wire: the role, the tokens, the usage and [DONE]."""
 
-SKIPPED = {"litellm": {"paced"}}
-"""64 streams at 50 events a second are more than one worker of LiteLLM carries: it would measure only its own queue."""
+SKIPPED = {
+    # 64 streams at 50 events a second are more than one worker of LiteLLM carries: it would measure only its own queue.
+    "litellm": {"paced"},
+    "nginx_tcp": {"whole", "stream_alone", "whole_alone"},
+}
 
 
 def added(load: str, part: str) -> Any:
@@ -64,10 +67,20 @@ GOALS = (
         "cpu_stream", "CPU per 20-event stream, of nginx's", ratio("stream", "cpu_us", "gateway", "nginx"), at_most=2.0
     ),
     Goal(
+        "cpu_stream_tcp",
+        "the same, of an nginx that reaches the engine over TCP",
+        ratio("stream", "cpu_us", "gateway", "nginx_tcp"),
+    ),
+    Goal(
         "cpu_paced_event",
         "CPU per paced event, of nginx's",
         ratio("paced", "cpu_us_per_token", "gateway", "nginx"),
         at_most=2.0,
+    ),
+    Goal(
+        "cpu_paced_event_tcp",
+        "the same, of an nginx that reaches the engine over TCP",
+        ratio("paced", "cpu_us_per_token", "gateway", "nginx_tcp"),
     ),
     Goal(
         "added_first",
@@ -167,12 +180,13 @@ def _versions() -> dict[str, str]:
 def _start(running: ExitStack, appliance: site.Appliance, *, database: bool) -> list[Arm]:
     engine_port, socket = arms.free_port(), appliance.site.engine_socket("a")
     direct = running.enter_context(arms.stub(socket, engine_port))
-    relay = running.enter_context(arms.nginx(socket))
+    relay = running.enter_context(arms.nginx(f"unix:{socket}"))
+    other = running.enter_context(arms.nginx(f"127.0.0.1:{engine_port}", "nginx_tcp"))
     gateway = running.enter_context(site.api(appliance, {machine.SERVER_CPU}))
     address = f"tcp:{appliance.layout.api_port}"
-    servers = [direct, relay, Arm("gateway", address, gateway), Arm("gateway_again", address, gateway)]
+    servers = [direct, relay, other, Arm("gateway", address, gateway), Arm("gateway_again", address, gateway)]
     if "litellm" not in WITHOUT:
-        servers.insert(3, running.enter_context(arms.litellm(appliance, engine_port, database=database)))
+        servers.insert(4, running.enter_context(arms.litellm(appliance, engine_port, database=database)))
     return servers
 
 

@@ -85,7 +85,7 @@ def drive(
     with machine.on(cpus):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise AssertionError(f"load.c against {address}: {done.stderr.strip()}")
+        raise AssertionError(f"load.c against {address} ended with {done.returncode}: {done.stderr.strip()}")
     counted: dict[str, Any] = json.loads(done.stdout)
     return counted
 
