@@ -114,6 +114,7 @@ class Campaign:
         gone = set(kill.pids) if kill else set()
 
         def there() -> bool:
+            scene.check_stack()
             victims = target.victims(scene)
             return bool(victims) and not gone & set(victims) and target.back(scene)
 

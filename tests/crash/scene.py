@@ -54,6 +54,12 @@ class Scene:
     site: site_config.Site
     door: Door
     dice: random.Random
+    stack: subprocess.Popen[bytes]
+
+    def check_stack(self) -> None:
+        """Nobody kills the program that starts the others again: without it there is nothing to wait for."""
+        if self.stack.poll() is not None:
+            raise RuntimeError(f"the stack itself ended with {self.stack.returncode}; see {self.layout.base}/stack.log")
 
     def pid(self, program: str) -> int:
         """The process now running under this name; 0 when none is."""
@@ -150,7 +156,7 @@ def running(base: Path, tree: Path, seed: int) -> Iterator[Scene]:
             raise RuntimeError(f"the stack did not start; see {base / 'stack.log'}")
         layout = Layout(base, api_port=port)
         door = Door(port, key.read_text(encoding="ascii"))
-        scene = Scene(layout, site_config.read(layout.site_file), door, random.Random(seed))
+        scene = Scene(layout, site_config.read(layout.site_file), door, random.Random(seed), process)
         until(scene.answers, START_S, "the LAN API answers")
         yield scene
     finally:
