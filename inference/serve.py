@@ -11,6 +11,7 @@ API for a caller who waits, the queue for one who does not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -45,7 +46,7 @@ class Book(Protocol):
 
 _LONGEST_WAIT_S = 5.0
 _RIGHTS_HOLD_S = 0.25
-"""Rights are read every two seconds, and at once when they change. To ask of each token cost as much as the token."""
+"""Rights are read every second, and at once when they change. To ask of each token cost as much as the token."""
 
 
 @dataclass
@@ -154,11 +155,11 @@ async def answer(ask: Ask, *, caller: Caller, house: House) -> AsyncGenerator[Op
             await pair.conclude("ok")  # AuditUnavailableError: not called complete
             yield Done(replace(receipt, checked=pair.checked), pair.finish, pair.usage)
         except (EngineError, PolicyRefusal, DeadlineExceededError, StaleError) as error:
-            await pair.conclude(error.code)
+            await pair.broke_off(error.code)
             raise
         finally:
             # However it ended: the caller left, the process stops, or a bug of ours.
-            await pair.conclude(caller.left)
+            await pair.broke_off(caller.left)
 
 
 def salt(secret: bytes) -> bytes:
@@ -240,6 +241,13 @@ class Pair:
         if not self._concluded.done():
             raise AuditUnavailableError("the outcome is not on record yet")
         self._concluded.result()
+
+    async def broke_off(self, outcome: str) -> None:
+        """The same for what is not whole. Nothing is called complete, so the caller is told why it ended even when the
+        record of that has to wait: the refusal must not turn into another one, nor a cancelled task into one that is not.
+        """
+        with contextlib.suppress(AuditUnavailableError):
+            await self.conclude(outcome)
 
     async def _late(self, outcome: str) -> Position:
         """The caller left before the intent was durable: its outcome follows it."""

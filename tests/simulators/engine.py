@@ -11,6 +11,7 @@ import json
 import re
 import struct
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +32,8 @@ class Seen:
     head: bytes
     body: bytes
     cut: bool = False
+    ended_at: float = 0.0
+    """Of `time.monotonic`."""
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -121,6 +124,7 @@ class EngineStandIn:
             if finished.done() and not finished.cancelled():
                 seen.cut = finished.exception() is not None
         finally:
+            seen.ended_at = time.monotonic()
             self.now -= 1
             finished.cancel()
             gone.cancel()

@@ -208,7 +208,7 @@ class stream:  # noqa: N801 - reads as a context
     def __init__(self, lan: Lan, token: str, *, key: str = "") -> None:
         body = json.dumps(chat_body(stream=True))
         vouched = f"X-End-User-Assertion: {token}\r\n" if token else ""
-        self.wire = socket.create_connection(("127.0.0.1", lan.port), timeout=15)
+        self.wire = socket.create_connection(("127.0.0.1", lan.port), timeout=30)
         self.wire.sendall(
             f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key or lan.key}\r\n{vouched}"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()

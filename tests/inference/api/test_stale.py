@@ -41,7 +41,8 @@ def test_an_answer_ends_when_its_process_cannot_read_rights_any_more(lan: Lan, b
         with frozen():
             began = time.monotonic()
             text = rest(wire, until=b"rights_stale")
-            assert 5 < time.monotonic() - began < 15  # ten seconds from the last reading, and the next look
+            assert time.monotonic() - began > 3  # not at the first word that is late
+            assert lan.engine.seen[0].ended_at - began < 10  # T17, though nobody could say that anything was withdrawn
     assert b"rights_stale" in text
     assert b"[DONE]" not in text
     until(lambda: lan.engine.seen[0].cut, 5, "the engine was told to stop")
