@@ -18,7 +18,7 @@ from typing import Any
 from provisioning.evaluation.steps import Steps
 from tests.bench import arms, engine, machine, results, site
 from tests.bench.arms import Arm
-from tests.bench.judge import Goal, Repetition, ratio
+from tests.bench.judge import Goal, Repetition, of_load, ratio
 from tests.bench.load import Load, measure, requests_of
 
 REPETITIONS = int(os.environ.get("BENCH_REPETITIONS") or 5)
@@ -48,14 +48,19 @@ def added(load: str, part: str) -> Any:
     """The gateway's median over the engine's own, in commits: one INSERT with COMMIT of the same repetition is 1."""
 
     def value(repetition: Repetition) -> float | None:
-        found = repetition["loads"][load]
+        found = repetition["loads"].get(load)
+        if found is None:
+            return None
         return float((found["gateway"][part]["p50"] - found["direct"][part]["p50"]) / repetition["insert_us"])
 
     return value
 
 
-def lost(repetition: Repetition) -> float:
-    return float(sum(counted["lost"] for found in repetition["loads"].values() for counted in _ours(found)))
+def summed(figure: str) -> Any:
+    """Of our own arms, all loads together."""
+    return lambda repetition: float(
+        sum(counted[figure] for found in repetition["loads"].values() for counted in _ours(found))
+    )
 
 
 def _ours(found: Any) -> list[Any]:
@@ -112,16 +117,23 @@ GOALS = (
     ),
     Goal("cpu_litellm_stream", "CPU per stream of LiteLLM, of ours", ratio("stream", "cpu_us", "litellm", "gateway")),
     Goal("cpu_litellm_whole", "CPU per answer of LiteLLM, of ours", ratio("whole", "cpu_us", "litellm", "gateway")),
-    Goal("events_lost", "events lost, all loads", lost, at_most=0),
+    Goal("events_lost", "events lost, all loads", summed("lost"), at_most=0, always=True),
+    Goal("not_whole", "answers of ours that were not whole, all loads", summed("faults"), at_most=0, always=True),
     Goal(
         "gap_p99_us",
         "p99 of the added gap between events, 64 paced streams, microseconds",
-        lambda repetition: max(counted["gap_us"]["p99"] for counted in _ours(repetition["loads"]["paced"])),
+        of_load("paced", lambda arms: max(counted["gap_us"]["p99"] for counted in _ours(arms))),
         at_most=1000,
     ),
-    Goal("gap_p99_us_nginx", "the same behind nginx", lambda r: float(r["loads"]["paced"]["nginx"]["gap_us"]["p99"])),
     Goal(
-        "gap_p99_us_direct", "the same without anybody", lambda r: float(r["loads"]["paced"]["direct"]["gap_us"]["p99"])
+        "gap_p99_us_nginx",
+        "the same behind nginx",
+        of_load("paced", lambda arms: float(arms["nginx"]["gap_us"]["p99"])),
+    ),
+    Goal(
+        "gap_p99_us_direct",
+        "the same without anybody",
+        of_load("paced", lambda arms: float(arms["direct"]["gap_us"]["p99"])),
     ),
     Goal(
         "again_stream",

@@ -1,8 +1,9 @@
 """From the measurements of one run to ratios and goals. Pure: values in, verdict out.
 
 - A ratio is taken within one repetition; a goal is met when the worst repetition meets it, not the median.
-- A repetition is void when the hypervisor took more than 2 % of it, or when the control arm stands more than 15 % off
-  its own median of the run. Void ones are kept and counted, and decide nothing.
+- A load of a repetition is void when the hypervisor took more than 2 % of it, when the control arm stands more than 15 %
+  off its own median of the run, or when an answer was not whole. Void ones are kept and counted, and decide nothing but
+  what must never happen at all: a lost event is lost on a busy machine too (`Goal.always`).
 - The same arm measured twice under two names gives the error bar: what differs between them is noise.
 """
 
@@ -28,6 +29,8 @@ class Goal:
     value: Callable[[Repetition], float | None]
     at_most: float | None = None
     at_least: float | None = None
+    always: bool = False
+    """Judged over what is void too."""
 
     @property
     def wanted(self) -> str:
@@ -47,15 +50,22 @@ class Goal:
         return self.worst(values) >= self.at_least if self.at_least is not None else None
 
 
-def void(repetitions: Sequence[Repetition], *, control: str, figure: str) -> list[str]:
-    """For each repetition why it decides nothing; empty when it does."""
+def void(repetitions: Sequence[Repetition], *, control: str, figure: str) -> list[dict[str, str]]:
+    """For each repetition the loads of it that decide nothing, and why."""
     loads = sorted({load for repetition in repetitions for load in repetition["loads"]})
     middle = {
         load: statistics.median(_figures(repetitions, load, control, figure))
         for load in loads
         if _figures(repetitions, load, control, figure)
     }
-    return [_why_void(repetition, control, figure, middle) for repetition in repetitions]
+    return [
+        {
+            load: why
+            for load, arms in repetition["loads"].items()
+            if (why := _why_void(arms, control, figure, middle.get(load)))
+        }
+        for repetition in repetitions
+    ]
 
 
 def _figures(repetitions: Sequence[Repetition], load: str, arm: str, figure: str) -> list[float]:
@@ -63,36 +73,46 @@ def _figures(repetitions: Sequence[Repetition], load: str, arm: str, figure: str
     return [arm_found[figure] for arm_found in found if arm_found and arm_found[figure]]
 
 
-def _why_void(repetition: Repetition, control: str, figure: str, middle: Mapping[str, float]) -> str:
-    for load, arms in repetition["loads"].items():
-        for arm, counted in arms.items():
-            if counted["steal"] > MOST_STEAL:
-                return f"{counted['steal']} % of {load} on {arm} was stolen by the hypervisor"
-            if counted["faults"]:
-                return f"{counted['faults']} answers of {load} on {arm} were not whole"
-        found = arms.get(control, {}).get(figure)
-        if found and abs(found / middle[load] - 1) > MOST_DRIFT:
-            return f"{control} under {load} stood {100 * (found / middle[load] - 1):+.0f} % off its median"
+def _why_void(arms: Mapping[str, Any], control: str, figure: str, middle: float | None) -> str:
+    for arm, counted in arms.items():
+        if counted["steal"] > MOST_STEAL:
+            return f"{counted['steal']} % on {arm} was stolen by the hypervisor"
+        if counted["faults"]:
+            return f"{counted['faults']} answers on {arm} were not whole"
+    found = arms.get(control, {}).get(figure)
+    if found and middle and abs(found / middle - 1) > MOST_DRIFT:
+        return f"{control} stood {100 * (found / middle - 1):+.0f} % off its median"
     return ""
 
 
-def verdict(repetitions: Sequence[Repetition], goals: Sequence[Goal], voids: Sequence[str]) -> dict[str, Any]:
-    """`ratios`: every value with its median and worst; `goals`: whether the worst is good enough."""
-    counted = [repetition for repetition, why in zip(repetitions, voids, strict=True) if not why]
+def without(repetition: Repetition, voids: Mapping[str, str]) -> Repetition:
+    """What of a repetition decides."""
+    return {**repetition, "loads": {load: arms for load, arms in repetition["loads"].items() if load not in voids}}
+
+
+def verdict(
+    repetitions: Sequence[Repetition], goals: Sequence[Goal], voids: Sequence[Mapping[str, str]]
+) -> dict[str, Any]:
+    """`ratios`: every value with its median and worst; `goals`: whether the worst is good enough; `n`: how many
+    repetitions were run, of which each ratio says how many of them it was drawn from.
+    """
+    counted = [without(repetition, gone) for repetition, gone in zip(repetitions, voids, strict=True)]
     ratios: dict[str, Any] = {}
     verdicts: dict[str, Any] = {}
     for goal in goals:
-        values = [value for repetition in counted if (value := goal.value(repetition)) is not None]
+        judged = repetitions if goal.always else counted
+        values = [value for repetition in judged if (value := goal.value(repetition)) is not None]
         if values:
             ratios[goal.name] = {
                 "says": goal.says,
+                "n": len(values),
                 "median": round(statistics.median(values), 4),
                 "worst": round(goal.worst(values), 4),
                 "all": [round(value, 4) for value in values],
             }
         if goal.wanted:
             verdicts[goal.name] = {"says": goal.says, "wanted": goal.wanted, "met": goal.met(values)}
-    return {"ratios": ratios, "goals": verdicts, "n": len(counted)}
+    return {"ratios": ratios, "goals": verdicts, "n": len(repetitions)}
 
 
 def ratio(load: str, figure: str, above: str, below: str) -> Callable[[Repetition], float | None]:
@@ -103,5 +123,15 @@ def ratio(load: str, figure: str, above: str, below: str) -> Callable[[Repetitio
         if above not in arms or below not in arms or not arms[below][figure] or arms[above][figure] is None:
             return None
         return float(arms[above][figure] / arms[below][figure])
+
+    return value
+
+
+def of_load(load: str, figure: Callable[[Mapping[str, Any]], float]) -> Callable[[Repetition], float | None]:
+    """A figure of one load's arms; nothing where that load is void."""
+
+    def value(repetition: Repetition) -> float | None:
+        arms = repetition["loads"].get(load)
+        return None if arms is None else figure(arms)
 
     return value

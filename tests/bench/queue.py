@@ -161,7 +161,7 @@ def _ours(appliance: Appliance, progress: Callable[[str], None]) -> dict[str, fl
     with ExitStack() as running:
         api = running.enter_context(site.api(appliance, {machine.SERVER_CPU}))
         # The worker that reads files, waiting when the batch comes; none that would take the lines.
-        reader = running.enter_context(site.worker(appliance, "chores", {machine.SERVER_CPU}))
+        reader = running.enter_context(site.worker(appliance, "worker", {machine.SERVER_CPU}))
         before = {pid: Tree.of(pid).cpu_s for pid in (api, reader, database)}
         ref, submit_s = handing_in.hand_in(appliance, content)
         progress("the batch is accepted")

@@ -61,7 +61,7 @@ def repetitions(steps: Steps, appliance: Appliance) -> list[dict[str, Any]]:
             offline = running.enter_context(_offline(appliance))
             machine.pin(appliance.database.pid, {machine.SERVER_CPU})
             running.enter_context(site.api(appliance, {machine.SERVER_CPU}))
-            for name in ("chores", "feeder"):
+            for name in ("worker", "feeder"):
                 running.enter_context(site.worker(appliance, name, {machine.SERVER_CPU}))
             _behind(appliance, PLACES)
             offline()

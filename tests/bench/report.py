@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from provisioning.evaluation.site_file import REPOSITORY
+from tests.bench.judge import Repetition, without
 from tests.bench.site import BASE
 
 PAGE = REPOSITORY / "docs" / "performance.md"
@@ -54,21 +55,21 @@ def page(found: dict[str, Any]) -> str:
 
 
 def _goals(found: dict[str, Any]) -> Iterator[str]:
-    yield "| | wanted | worst | median | |"
-    yield "|---|---|---|---|---|"
+    yield "| | wanted | worst | median | n | |"
+    yield "|---|---|---|---|---|---|"
     for name, ratio in found["ratios"].items():
         goal = found["goals"].get(name)
         mark = "" if goal is None else "met" if goal["met"] else "**missed**"
         wanted = goal["wanted"] if goal else ""
-        yield f"| {ratio['says']} | {wanted} | {ratio['worst']:,g} | {ratio['median']:,g} | {mark} |"
+        yield f"| {ratio['says']} | {wanted} | {ratio['worst']:,g} | {ratio['median']:,g} | {ratio['n']} | {mark} |"
     for name, goal in found["goals"].items():
         if name not in found["ratios"]:
-            yield f"| {goal['says']} | {goal['wanted']} | | | **not measured** |"
+            yield f"| {goal['says']} | {goal['wanted']} | | | | **not measured** |"
 
 
 def _loads(found: dict[str, Any]) -> Iterator[str]:
-    """Medians over the repetitions that count, one table for each load."""
-    counted = [repetition for repetition in found["repetitions"] if not repetition["void"]]
+    """Medians over what is not void, one table for each load."""
+    counted = [without(repetition, repetition["void"]) for repetition in found["repetitions"]]
     for load in dict.fromkeys(name for repetition in counted for name in repetition["loads"]):
         arms = dict.fromkeys(arm for repetition in counted for arm in sorted(repetition["loads"].get(load, {})))
         rows = {arm: [_median(counted, load, arm, figure) for figure, _, _ in SHOWN] for arm in arms}
@@ -83,7 +84,7 @@ def _loads(found: dict[str, Any]) -> Iterator[str]:
         yield ""
 
 
-def _median(repetitions: list[dict[str, Any]], load: str, arm: str, figure: str) -> float | None:
+def _median(repetitions: Sequence[Repetition], load: str, arm: str, figure: str) -> float | None:
     name, _, part = figure.partition(".")
     values = []
     for repetition in repetitions:
@@ -97,11 +98,11 @@ def _median(repetitions: list[dict[str, Any]], load: str, arm: str, figure: str)
 
 def _conditions(found: dict[str, Any]) -> Iterator[str]:
     machine, repetitions = found["machine"], found["repetitions"]
-    voids = [repetition["void"] for repetition in repetitions if repetition["void"]]
+    voids = [f"{load}: {why}" for repetition in repetitions for load, why in repetition["void"].items()]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     settings = ", ".join(f"{name} {value}" for name, value in machine["settings"].items())
     others = [arm["other_cpu_busy"] for one in repetitions for arms in one["loads"].values() for arm in arms.values()]
-    yield f"- {found['n']} of {len(repetitions)} repetitions count" + (f"; void: {'; '.join(voids)}." if voids else ".")
+    yield f"- {found['n']} repetitions; loads of them that decide nothing: {'; '.join(voids) or 'none'}."
     yield (
         f"- {machine['at']}, commit {machine['commit']}{' with changes' if machine['changed'] else ''}: {machine['cpu']},"
         f" {machine['cpus']} CPUs ({', '.join(machine['flags'])}), {machine['memory_gib']} GiB, {machine['system']}, kernel"

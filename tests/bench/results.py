@@ -46,14 +46,14 @@ def add(found: dict[str, Any], repetitions: Sequence[Repetition], goals: Sequenc
 def write(found: dict[str, Any]) -> None:
     path = BASE / f"{found['name']}.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    lines = [f"\n{path}: {found['n']} repetitions count"]
+    lines = [f"\n{path}: {found['n']} repetitions"]
     for name, ratio in found["ratios"].items():
         goal = found["goals"].get(name)
         mark = "     " if goal is None else "met  " if goal["met"] else "MISS "
         wanted = f" ({goal['wanted']})" if goal else ""
         lines.append(
-            f"  {mark}{name:22} median {ratio['median']:<9g} worst {ratio['worst']:<9g}{wanted}  {ratio['says']}"
+            f"  {mark}{name:22} median {ratio['median']:<9g} worst {ratio['worst']:<9g} n {ratio['n']}{wanted}  {ratio['says']}"
         )
-    lines += [f"  void: {one['void']}" for one in found["repetitions"] if one["void"]]
+    lines += [f"  void: {load}: {why}" for one in found["repetitions"] for load, why in one["void"].items()]
     lines += [f"  {note}" for note in found["notes"]]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -146,7 +146,21 @@ def test_a_goal_is_met_by_its_worst_repetition_and_not_by_its_median() -> None:
 @pytest.mark.parametrize("bad", [repetition(900, 130), repetition(900, 100, steal=2.1), repetition(900, 100, faults=1)])
 def test_a_disturbed_repetition_decides_nothing_and_is_counted(bad: dict[str, Any]) -> None:
     found = judged(*[repetition(150, 100)] * 4, bad)
-    assert (found["n"], found["goals"]["cpu"]["met"]) == (4, True)
+    assert (found["n"], found["ratios"]["cpu"]["n"], found["goals"]["cpu"]["met"]) == (5, 4, True)
+
+
+def test_a_disturbed_load_takes_no_other_load_with_it() -> None:
+    quiet = repetition(150, 100)
+    bad = {"loads": {**quiet["loads"], "whole": repetition(900, 100, faults=1)["loads"]["stream"]}}
+    assert judge.void([bad], control="nginx", figure="cpu_us") == [{"whole": "1 answers on gateway were not whole"}]
+    assert judged(bad)["ratios"]["cpu"]["n"] == 1
+
+
+def test_what_must_never_happen_is_counted_in_void_loads_too() -> None:
+    never = Goal("cut", "cut", lambda r: float(r["loads"]["stream"]["gateway"]["faults"]), at_most=0, always=True)
+    bad = [repetition(150, 100, faults=1)]
+    found = judge.verdict(bad, (never,), judge.void(bad, control="nginx", figure="cpu_us"))
+    assert found["goals"]["cut"]["met"] is False
 
 
 def test_with_nothing_to_judge_by_no_goal_is_met() -> None:
@@ -171,6 +185,5 @@ def test_the_page_shows_what_was_missed_and_what_was_void() -> None:
         "notes": [],
     }
     text = report.page(found)
-    assert "| CPU | at most 2 | 2.1 | 1.8 | **missed** |" in text
-    assert "2 of 3 repetitions count" in text
-    assert "1 answers of stream on gateway were not whole" in text
+    assert "| CPU | at most 2 | 2.1 | 1.8 | 2 | **missed** |" in text
+    assert "3 repetitions; loads of them that decide nothing: stream: 1 answers on gateway were not whole." in text
