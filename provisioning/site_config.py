@@ -86,6 +86,13 @@ class EngineSite:
     max_model_len: int
     max_num_seqs: int
 
+    @property
+    def seats(self) -> int:
+        """What the engine may run at once: some more than batch keeps in it, so that a person who asks while it is full
+        of batch does not wait until a line of it ends. vLLM's priority orders what waits; it makes nobody leave.
+        """
+        return self.max_num_seqs + max(4, self.max_num_seqs // 8)
+
 
 @dataclass(frozen=True)
 class Destination:

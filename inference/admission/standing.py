@@ -1,9 +1,10 @@
 """What this process knows: all rights, the release that serves, how the cards are. Fresh, or nobody is let in.
 
 The rows are read by the apps' own selectors, in one thread of its own, never per request: on NOTIFY, and every
-second in case one was lost. Knowledge older than five seconds is refused (fail closed), counted from before the read
-began: a withdrawal that cannot be heard of then holds as soon as one that can (SECURITY.md T17: five seconds for new
-work, ten for what runs). When PostgreSQL comes back so does this, by itself.
+second in case one was lost. Nothing is let in on knowledge older than five seconds, and nothing runs on with knowledge
+older than eight, asked every two: a withdrawal that cannot be heard of then holds as soon as one that can (SECURITY.md
+T17: five seconds for new work, ten for what runs), and a short restart of PostgreSQL cuts nobody off. Ages count from
+before the read began. When PostgreSQL comes back so does this, by itself.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from inference.releases.errors import TokenizerUnreadableError
 log = logging.getLogger(__name__)
 
 STALE_AFTER_S = 5.0
+RUNS_ON_S = 8.0
 _POLL_S = 1.0
 _AGAIN_S = 0.5
 _CHANNELS = (clients.CHANGED, "isoward_serving")
@@ -71,7 +73,10 @@ class Standing:
 
     def current(self) -> Facts:
         """The facts, or StaleError."""
-        if self._facts is None or time.monotonic() - self._taken > STALE_AFTER_S:
+        return self._read_within(STALE_AFTER_S)
+
+    def _read_within(self, seconds: float) -> Facts:
+        if self._facts is None or time.monotonic() - self._taken > seconds:
             raise StaleError("rights_stale", "rights cannot be read now; ask again", retry_after_s=2)
         return self._facts
 
@@ -107,7 +112,7 @@ class Standing:
         the issuer's who vouched for the user. StaleError when nobody can say any more: what is not let in does not go
         on either, or a withdrawal that this process cannot hear of would never reach what runs.
         """
-        if not self.current().clients.stands(rights, now=datetime.now(UTC)):
+        if not self._read_within(RUNS_ON_S).clients.stands(rights, now=datetime.now(UTC)):
             raise PolicyRefusal("rights_withdrawn", "this key's rights were withdrawn while it ran")
 
     async def refresh(self) -> bool:

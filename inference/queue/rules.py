@@ -66,11 +66,6 @@ class Next:
     delay: timedelta = timedelta(0)
 
 
-def width(engine_slots: int) -> int:
-    """How many lines a worker keeps in the engine: nearly what it runs at once, so that people find a place."""
-    return max(1, engine_slots - max(1, engine_slots // 8))
-
-
 def is_failure(outcome: str) -> bool:
     """Whether an attempt that ended so counts against the job. An engine that is away does not: the job waits."""
     return outcome != "ok" and outcome not in _WAITS

@@ -139,7 +139,6 @@ class Bench:
     @classmethod
     def _make(cls, name: str) -> Bench:
         site, rows = settings.SITE, Rows(threads=2)
-        width = rules.width(site.engine.max_num_seqs)
         standing = Standing(conninfo())
         limits = Limits.of_queue(engine_slots=site.engine.max_num_seqs, context=site.engine.max_model_len, processes=1)
         house = House(
@@ -151,7 +150,9 @@ class Bench:
             salt=salt(site.secret("audit-hmac")),
         )
         ledger = Ledger(rows, name)
-        return cls(name=name, runner=asyncio.Runner(), rows=rows, house=house, ledger=ledger, width=width)
+        return cls(
+            name=name, runner=asyncio.Runner(), rows=rows, house=house, ledger=ledger, width=site.engine.max_num_seqs
+        )
 
     def close(self) -> None:
         """Let go of everything; the next job makes a new one."""

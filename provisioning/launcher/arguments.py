@@ -132,7 +132,7 @@ def default(site: Site, release: Release) -> Defaults:
     arguments += ["--served-model-name", release.name]
     # As many alternatives as the LAN API may ask for on behalf of a client that is granted them.
     arguments += ["--max-logprobs", "5"]
-    arguments += ["--max-model-len", str(context), "--max-num-seqs", str(site.engine.max_num_seqs)]
+    arguments += ["--max-model-len", str(context), "--max-num-seqs", str(site.engine.seats)]
     arguments += [
         "--limit-mm-per-prompt",
         '{"image":0,"video":0,"audio":0}',

@@ -19,6 +19,7 @@ import psycopg
 
 from inference.policy import rules
 from inference.policy.catalog import TASKS
+from provisioning import site_config
 from provisioning.evaluation import environments
 from provisioning.evaluation.steps import Steps
 from tests.bench import engine, handing_in, machine, site
@@ -57,7 +58,9 @@ def repetitions(steps: Steps, appliance: Appliance) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     with ExitStack() as running:
         with steps.step("vLLM behind the queue, and vLLM offline"):
-            running.enter_context(engine.serving(appliance, places=PLACES))
+            site.set_places(appliance.layout, PLACES)
+            engine_site = site_config.read(appliance.layout.site_file).engine
+            running.enter_context(engine.serving(appliance, places=engine_site.seats))
             offline = running.enter_context(_offline(appliance))
             machine.pin(appliance.database.pid, {machine.SERVER_CPU})
             running.enter_context(site.api(appliance, {machine.SERVER_CPU}))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -51,6 +52,12 @@ class Appliance:
         return next(program for program in stack.appliance(self.layout, self.site) if program.name == name)
 
 
+def set_places(layout: site_file.Layout, places: int) -> None:
+    """How much the engine runs at once, for every program that is started from now on."""
+    text = layout.site_file.read_text(encoding="utf-8")
+    layout.site_file.write_text(re.sub(r"max_num_seqs = [0-9]+", f"max_num_seqs = {places}", text), encoding="utf-8")
+
+
 @contextmanager
 def appliance(api_port: int, *, litellm_database: bool = False) -> Iterator[Appliance]:
     """PostgreSQL and Redis on the CPUs of the others, the schema, a client and a release."""
@@ -59,8 +66,7 @@ def appliance(api_port: int, *, litellm_database: bool = False) -> Iterator[Appl
     shutil.rmtree(base, ignore_errors=True)
     layout = site_file.Layout(base, api_port=api_port)
     site_file.write(layout)
-    text = layout.site_file.read_text(encoding="utf-8")
-    layout.site_file.write_text(text.replace("max_num_seqs = 8", f"max_num_seqs = {SLOTS}"), encoding="utf-8")
+    set_places(layout, SLOTS)
     site = site_config.read(layout.site_file)
     site_keys.create_missing(site)
     os.environ[site_config.ENVIRONMENT_KEY] = str(layout.site_file)
