@@ -11,7 +11,7 @@ export CONSOLE_PORT API_PORT ONCE ONLY N SEED PLANTS
 
 .PHONY: help up down code test check lint format lock docs
 .PHONY: fuzz-api stress-streams
-.PHONY: bench-gateway bench-queue bench-report
+.PHONY: bench-gateway bench-queue bench-console bench-report
 .PHONY: help up down code test check lint format crash lock
 
 help:  ## what there is
@@ -57,6 +57,9 @@ bench-gateway:  ## what the LAN API costs beside nginx, LiteLLM and the bare eng
 
 bench-queue:  ## the same for the durable queue, beside Celery and the bare engine
 	@$(PYTHON) -m provisioning.evaluation.bootstrap bench queue
+
+bench-console:  ## every page over a year of a hospital: make bench-console BENCH_REQUESTS=10000000
+	@$(PYTHON) -m provisioning.evaluation.bootstrap bench console
 
 bench-report:  ## write the tables of docs/performance.md from what the last runs left in var/bench/
 	@$(VENV) -m tests.bench report
