@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from inference.queue import rules
 
@@ -26,6 +27,8 @@ class File(models.Model):
     rights = models.BinaryField(null=True)
     ready = models.BooleanField(default=False)
     created = models.DateTimeField(auto_now_add=True)
+    # When its last bytes were kept: an upload whose process or database was lost is not open any more.
+    touched = models.DateTimeField(default=timezone.now)
 
     class Meta:
         indexes = [

@@ -33,6 +33,8 @@ UPLOAD_WITHIN = timedelta(minutes=15)
 LARGEST_FILE = 50 * 1024 * 1024
 MOST_STORED = 20 * LARGEST_FILE
 MOST_UPLOADS = 4
+# An upload that kept nothing for so long counts as open no more. Only counted so: a slow one may still end well.
+UPLOAD_STALLED = timedelta(seconds=30)
 PIECE = 1024 * 1024
 LONGEST_LINE = 1024 * 1024
 MOST_LINES = 50_000

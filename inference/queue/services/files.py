@@ -9,6 +9,7 @@ import secrets
 
 from django.db import connection, transaction
 from django.db.models import Sum
+from django.utils import timezone
 
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
@@ -27,7 +28,9 @@ def begin_file(*, rights: Rights, name: str) -> str:
     with transaction.atomic():
         if _stored(rights.client) > rules.MOST_STORED - rules.LARGEST_FILE:
             raise _full()
-        if File.objects.filter(client=rights.client, ready=False).count() >= rules.MOST_UPLOADS:
+        # What broke off without a word, with its process or the database, must not lock its client out until the sweep.
+        alive = timezone.now() - rules.UPLOAD_STALLED
+        if File.objects.filter(client=rights.client, ready=False, touched__gt=alive).count() >= rules.MOST_UPLOADS:
             raise StorageFullError("client_queue_full", "this client has too many uploads open", retry_after_s=5)
         File.objects.create(
             ref=ref,
@@ -50,7 +53,8 @@ def add_piece(*, ref: str, number: int, content: bytes) -> None:
         sealed = keyring.seal(content, aad=rules.piece_name(ref, number))
         FilePiece.objects.create(file=row, number=number, content=sealed)
         row.size += len(content)
-        row.save(update_fields=["size"])
+        row.touched = timezone.now()
+        row.save(update_fields=["size", "touched"])
 
 
 def _stored(client: str) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.db.models import Sum
+from django.utils import timezone
 
 from inference.policy.rules import Rights
 from inference.queue import rules, services
@@ -46,3 +48,13 @@ def test_a_client_has_only_so_many_uploads_open(rights: Rights) -> None:
     assert told.value.code == "client_queue_full"
     services.discard_upload(ref=refs[0])
     services.begin_file(rights=rights, name="night.jsonl")
+
+
+def test_uploads_that_broke_off_without_a_word_do_not_lock_their_client_out(rights: Rights) -> None:
+    refs = [services.begin_file(rights=rights, name="night.jsonl") for _ in range(rules.MOST_UPLOADS)]
+    File.objects.update(touched=timezone.now() - rules.UPLOAD_STALLED - timedelta(seconds=1))
+    services.begin_file(rights=rights, name="night.jsonl")
+    for ref in refs[1:]:  # slow is not broken off: what arrives after all counts again, and may end well
+        services.add_piece(ref=ref, number=0, content=PIECE)
+    with pytest.raises(StorageFullError):
+        services.begin_file(rights=rights, name="night.jsonl")
