@@ -5,9 +5,8 @@ Records hold names as text and no foreign keys: the log outlives what it speaks 
 
 from __future__ import annotations
 
-from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from appliance.audit.actions import Action
 from appliance.audit.entry import KINDS
@@ -66,14 +65,24 @@ class Record(models.Model):
             models.CheckConstraint(name="audit_record_positive", condition=Q(seq__gt=0, shard__gt=0)),
         ]
         indexes = [
-            BrinIndex(name="audit_record_at", fields=["at_us"]),
+            # Four for each record of a request (with the key); the rest hold only what people do, and what was refused.
+            models.Index(name="audit_record_newest", fields=["-at_us", "-shard", "-seq"]),
             models.Index(name="audit_record_request", fields=["request_id"], condition=~Q(request_id="")),
             models.Index(name="audit_record_actor", fields=["actor", "-at_us"]),
-            # the watch over refused attempts, every few seconds: it must not read the whole log of ten minutes
+            # also the watch over refused attempts, every few seconds
             models.Index(
-                name="audit_record_phi_attempt",
-                fields=["at_us"],
-                condition=Q(action=Action.PHI_UNAUTHORIZED_ATTEMPT.value),
+                name="audit_record_act",
+                fields=["action", "-at_us"],
+                condition=~Q(action=Action.INFERENCE_ANSWERED.value),
+            ),
+            models.Index(
+                name="audit_record_kind_at", fields=["kind", "-at_us"], condition=~Q(kind__in=["intent", "outcome"])
+            ),
+            # what others did about a client; its own is under its name as the actor
+            models.Index(
+                name="audit_record_about_client",
+                fields=["client", "-at_us"],
+                condition=~Q(client="") & ~Q(client=F("actor")),
             ),
         ]
 

@@ -61,11 +61,14 @@ class Log:
         self.conn, self.memory = conn, memory
 
     def write(self, count: int) -> None:
+        self.put(*(entry(f"act {i}") for i in range(count)))
+
+    def put(self, *entries: Entry) -> None:
         """Records through one channel."""
 
         async def run() -> None:
             channel = await Channel.open(conninfo(), writer="test")
-            await asyncio.gather(*(channel.put(entry(f"act {i}")) for i in range(count)))
+            await asyncio.gather(*map(channel.put, entries))
             await channel.close()
 
         asyncio.run(run())
@@ -351,6 +354,13 @@ def test_a_search_pages_from_the_newest_and_narrows(log: Log) -> None:
     assert [row.seq for row in (*first, *rest)] == [5, 4, 3, 2, 1]
     assert [row.action for row in selectors.search(selectors.Query(action="act 2"))] == ["act 2"]
     assert selectors.search(selectors.Query(actor="nobody")) == ()
+
+
+def test_what_a_client_did_and_what_others_did_about_it_is_one_list(log: Log) -> None:
+    actors = ("app-7", "erin", "app-7", "app-8", "erin")
+    log.put(*(entry(f"act {i}", actor=a, client="app-8" if a == "app-8" else "app-7") for i, a in enumerate(actors)))
+    found = selectors.search(selectors.Query(client="app-7"), limit=3)
+    assert [(row.actor, row.action) for row in found] == [("erin", "act 4"), ("app-7", "act 2"), ("erin", "act 1")]
 
 
 def test_a_number_taken_by_somebody_else_is_never_mistaken_for_our_own_record(log: Log) -> None:
