@@ -19,15 +19,17 @@ from django.db.models import Count, QuerySet
 from appliance.audit import checkpoint, verifier
 from appliance.audit.actions import Action
 from appliance.audit.errors import AuditError
-from appliance.audit.models import Checkpoint, Record, Segment
+from appliance.audit.models import Record, Segment
 from appliance.audit.sealer import connect
 
 # From each shard's sealed end onwards by the primary key: the cost is what is unsealed, not what is stored.
-_UNSEALED = """
-    SELECT count(*), min(r.at_us) FROM (
-        SELECT s.id, coalesce((SELECT max(g.last_seq) FROM audit_segment g WHERE g.shard = s.id), 0) AS sealed
-        FROM audit_shard s
-    ) ends JOIN audit_record r ON r.shard = ends.id AND r.seq > ends.sealed
+_HEAD = """
+    SELECT newer.number, newer.oldest, last.size, last.root, last.note, last.at FROM (
+        SELECT count(*) AS number, min(r.at_us) AS oldest FROM (
+            SELECT s.id, coalesce((SELECT max(g.last_seq) FROM audit_segment g WHERE g.shard = s.id), 0) AS sealed
+            FROM audit_shard s
+        ) ends JOIN audit_record r ON r.shard = ends.id AND r.seq > ends.sealed
+    ) newer LEFT JOIN LATERAL (SELECT size, root, note, at FROM audit_checkpoint ORDER BY size DESC LIMIT 1) last ON true
 """
 
 
@@ -86,6 +88,8 @@ class Query:
     since: datetime | None = None
     until: datetime | None = None
     before: tuple[int, int, int] | None = None
+    rising: bool = False
+    """The oldest first; `before` is then the key to go on after."""
 
     def facts(self) -> Mapping[str, str]:
         """The query as it is written into the record of the reading."""
@@ -100,8 +104,9 @@ class Query:
 
 
 def search(query: Query, *, limit: int = 50) -> tuple[Row, ...]:
-    """The newest records that match, newest first; page with `before` (at_us, shard, seq) of the last row."""
-    rows: QuerySet[Record] = Record.objects.order_by("-at_us", "-shard", "-seq")
+    """The records that match, newest first unless asked otherwise; page with `before` (at_us, shard, seq) of the last row."""
+    key = ("at_us", "shard", "seq")
+    rows: QuerySet[Record] = Record.objects.order_by(*(key if query.rising else [f"-{name}" for name in key]))
     for name, value in query.facts().items():
         rows = rows.filter(**{name: value})
     if query.since:
@@ -109,7 +114,8 @@ def search(query: Query, *, limit: int = 50) -> tuple[Row, ...]:
     if query.until:
         rows = rows.filter(at_us__lt=_us(query.until))
     if query.before:
-        rows = rows.extra(where=["(at_us, shard, seq) < (%s, %s, %s)"], params=list(query.before))
+        beyond = "(at_us, shard, seq) > (%s, %s, %s)" if query.rising else "(at_us, shard, seq) < (%s, %s, %s)"
+        rows = rows.extra(where=[beyond], params=list(query.before))  # noqa: S610 - one of the two literals above
     return tuple(_row(record) for record in rows[:limit])
 
 
@@ -157,15 +163,14 @@ def counted(*, action: Action, since: datetime) -> Mapping[str, int]:
 
 def head() -> Head:
     """The last checkpoint; size 0 when nothing was sealed yet."""
-    last = Checkpoint.objects.order_by("-size").first()
     with connection.cursor() as cursor:
-        cursor.execute(_UNSEALED)
-        unsealed, oldest = cursor.fetchone()
+        cursor.execute(_HEAD)
+        unsealed, oldest, size, root, note, at = cursor.fetchone()
     return Head(
-        size=last.size if last else 0,
-        root=bytes(last.root).hex() if last else "",
-        at=last.at if last else None,
-        note=last.note if last else "",
+        size=size or 0,
+        root=bytes(root).hex() if root else "",
+        at=at,
+        note=note or "",
         unsealed=unsealed,
         oldest_unsealed_at=_time(oldest) if oldest else None,
     )
