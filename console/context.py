@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from appliance.accounts.permissions import Role
-from console import access, navigation
+from console import access, current, navigation
 from inference.releases import selectors as releases
 
 EDITION = "AIR-GAPPED"
@@ -51,9 +51,9 @@ class Shell:
         chosen = self._request.COOKIES.get(THEME_COOKIE, "")
         return chosen if chosen in THEMES else ""
 
-    @cached_property
+    @property
     def _serving(self) -> releases.Serving | None:
-        return releases.serving()
+        return current.of(self._request).serving
 
     @property
     def serving_level(self) -> str:

@@ -13,10 +13,7 @@ from django.http import HttpRequest
 from django.urls import resolve, reverse
 
 from appliance.accounts.permissions import Permission
-from appliance.alerts import selectors as alerts
-from appliance.changes import selectors as changes
-from console import access
-from inference.releases import selectors as releases
+from console import access, current
 
 
 @dataclass(frozen=True)
@@ -49,15 +46,15 @@ class Group:
 
 
 def _my_changes(request: HttpRequest) -> int:
-    return len(changes.waiting_for(access.actor(request))) if access.may(request, Permission.CHANGE_APPROVE) else 0
+    return len(current.of(request).my_changes)
 
 
-def _open_alerts(_request: HttpRequest) -> int:
-    return sum(1 for alert in alerts.standing() if not alert.acknowledged_by)
+def _open_alerts(request: HttpRequest) -> int:
+    return sum(1 for alert in current.of(request).alerts if not alert.acknowledged_by)
 
 
-def _live_imports(_request: HttpRequest) -> int:
-    return sum(1 for item in releases.imports() if item.live)
+def _live_imports(request: HttpRequest) -> int:
+    return len(current.of(request).imports)
 
 
 MENU: tuple[tuple[str, tuple[Link, ...]], ...] = (
@@ -95,6 +92,6 @@ def _may_open(request: HttpRequest, link: Link) -> bool:
 
 def _item(request: HttpRequest, link: Link) -> Item:
     home = reverse(link.page)
-    current = request.path == home or (home != "/" and request.path.startswith(home + "/"))
+    here = request.path == home or (home != "/" and request.path.startswith(home + "/"))
     count = link.count(request) if link.count else 0
-    return Item(link.label, link.page, current, count, link.count_says)
+    return Item(link.label, link.page, here, count, link.count_says)

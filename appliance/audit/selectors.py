@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,23 @@ from django.db.models import Count, F, QuerySet
 from appliance.audit import checkpoint, verifier
 from appliance.audit.actions import Action
 from appliance.audit.errors import AuditError
-from appliance.audit.models import Checkpoint, Record, Segment
+from appliance.audit.models import Record, Segment
 from appliance.audit.sealer import connect
 
 # From each shard's sealed end onwards by the primary key, and no further than a page has words for: over a year of
 # records the planner would otherwise rather read them all than believe that next to none is unsealed.
 _MOST_UNSEALED = 100_000
-_UNSEALED = """
-    SELECT count(*), min(r.at_us) FROM (
-        SELECT s.id, coalesce((SELECT max(g.last_seq) FROM audit_segment g WHERE g.shard = s.id), 0) AS sealed
-        FROM audit_shard s
-    ) ends CROSS JOIN LATERAL (
-        SELECT at_us FROM audit_record WHERE shard = ends.id AND seq > ends.sealed ORDER BY seq LIMIT %s
-    ) r
+_HEAD = """
+    SELECT newer.number, newer.oldest, last.size, last.root, last.note, last.at FROM (
+        SELECT count(*) AS number, min(r.at_us) AS oldest FROM (
+            SELECT s.id, coalesce((SELECT max(g.last_seq) FROM audit_segment g WHERE g.shard = s.id), 0) AS sealed
+            FROM audit_shard s
+        ) ends CROSS JOIN LATERAL (
+            SELECT at_us FROM audit_record WHERE shard = ends.id AND seq > ends.sealed ORDER BY seq LIMIT %s
+        ) r
+    ) newer LEFT JOIN LATERAL (SELECT size, root, note, at FROM audit_checkpoint ORDER BY size DESC LIMIT 1) last ON true
 """
-_NEWEST = ("-at_us", "-shard", "-seq")
+_KEY = ("at_us", "shard", "seq")
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class Query:
     since: datetime | None = None
     until: datetime | None = None
     before: tuple[int, int, int] | None = None
+    rising: bool = False
+    """The oldest first; `before` is then the key to go on after."""
 
     def facts(self) -> Mapping[str, str]:
         """The query as it is written into the record of the reading."""
@@ -105,26 +110,28 @@ class Query:
 
 
 def search(query: Query, *, limit: int = 50) -> tuple[Row, ...]:
-    """The newest records that match, newest first; page with `before` (at_us, shard, seq) of the last row."""
+    """The records that match, newest first unless asked otherwise; page with `before` (at_us, shard, seq) of the last row."""
     narrowed = _narrowed(query)
     if not query.client or query.actor:
-        return tuple(_row(record) for record in narrowed.order_by(*_NEWEST)[:limit])
+        return tuple(_row(record) for record in narrowed[:limit])
     # A client's own records are found under its name as the actor, what others did about it beside them: each half has
-    # an index that gives it newest first, the whole would need one more on every record.
+    # an index that gives it in order, the whole would need one more on every record.
     halves = (narrowed.filter(actor=query.client), narrowed.exclude(client=F("actor")))
-    found = [record for half in halves for record in half.order_by(*_NEWEST)[:limit]]
-    found.sort(key=lambda record: (record.at_us, record.shard, record.seq), reverse=True)
+    found = [record for half in halves for record in half[:limit]]
+    found.sort(key=attrgetter(*_KEY), reverse=not query.rising)
     return tuple(_row(record) for record in found[:limit])
 
 
 def _narrowed(query: Query) -> QuerySet[Record]:
     rows: QuerySet[Record] = Record.objects.filter(**query.facts())
+    rows = rows.order_by(*(_KEY if query.rising else [f"-{name}" for name in _KEY]))
     if query.since:
         rows = rows.filter(at_us__gte=_us(query.since))
     if query.until:
         rows = rows.filter(at_us__lt=_us(query.until))
     if query.before:
-        rows = rows.extra(where=["(at_us, shard, seq) < (%s, %s, %s)"], params=list(query.before))
+        beyond = "(at_us, shard, seq) > (%s, %s, %s)" if query.rising else "(at_us, shard, seq) < (%s, %s, %s)"
+        rows = rows.extra(where=[beyond], params=list(query.before))  # noqa: S610 - one of the two literals above
     return rows
 
 
@@ -172,15 +179,14 @@ def counted(*, action: Action, since: datetime) -> Mapping[str, int]:
 
 def head() -> Head:
     """The last checkpoint; size 0 when nothing was sealed yet."""
-    last = Checkpoint.objects.order_by("-size").first()
     with connection.cursor() as cursor:
-        cursor.execute(_UNSEALED, [_MOST_UNSEALED])
-        unsealed, oldest = cursor.fetchone()
+        cursor.execute(_HEAD, [_MOST_UNSEALED])
+        unsealed, oldest, size, root, note, at = cursor.fetchone()
     return Head(
-        size=last.size if last else 0,
-        root=bytes(last.root).hex() if last else "",
-        at=last.at if last else None,
-        note=last.note if last else "",
+        size=size or 0,
+        root=bytes(root).hex() if root else "",
+        at=at,
+        note=note or "",
         unsealed=unsealed,
         oldest_unsealed_at=_time(oldest) if oldest else None,
     )

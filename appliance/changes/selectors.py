@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db.models import F, Q
+
 from appliance.changes import kinds
 from appliance.changes.models import Approval, Change
 from appliance.changes.rules import Tally
 from provisioning import approval
+
+UNDECIDED = (Change.State.OPEN, Change.State.APPROVED)
+_LONGEST_NUMBER = 18  # digits that PostgreSQL's bigint surely holds
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,15 @@ class ApprovalRow:
     key_id: str
     at: datetime
     signature: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A change that waits for somebody, in a line."""
+
+    id: int
+    label: str
+    opened_at: datetime
 
 
 @dataclass(frozen=True)
@@ -55,19 +69,43 @@ def changes(*, states: Sequence[str] = (), subject: str = "", limit: int = 100) 
     return tuple(_row(change) for change in rows[:limit])
 
 
+def decided(
+    *, text: str = "", state: str = "", proposer: str = "", order: str, offset: int, limit: int, most: int
+) -> tuple[tuple[ChangeRow, ...], int]:
+    """Some changes that are decided, narrowed and ordered, and how many there are, counted to `most` + 1."""
+    rows = Change.objects.exclude(state__in=UNDECIDED).prefetch_related("approvals")
+    if text:
+        about = Q(reason__icontains=text) | Q(subject__startswith=text.lower()) | Q(facts__bundle__icontains=text)
+        if text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER:
+            about |= Q(pk=int(text))
+        rows = rows.filter(about)
+    if state:
+        rows = rows.filter(state=state)
+    if proposer:
+        rows = rows.filter(proposer=proposer)
+    key = F({"number": "pk", "state": "state", "proposer": "proposer"}[order.lstrip("-")])
+    by = key.desc() if order.startswith("-") else key.asc()
+    found = tuple(_row(change) for change in rows.order_by(by, "-pk")[offset : offset + limit])
+    return found, rows.order_by()[: most + 1].count()
+
+
 def change(change_id: int) -> ChangeRow | None:
     """One change, or None."""
     found = Change.objects.prefetch_related("approvals").filter(pk=change_id).first()
     return _row(found) if found else None
 
 
-def waiting_for(username: str) -> tuple[ChangeRow, ...]:
-    """The open changes this person could still approve: not their own, not yet signed by them."""
-    return tuple(
-        row
-        for row in changes(states=[Change.State.OPEN])
-        if row.proposer != username and username not in row.tally.approved_by
-    )
+def waiting_for(username: str) -> tuple[Waiting, ...]:
+    """The open changes this person could still approve: not their own, not yet signed by them. The newest first."""
+    rows = Change.objects.filter(state=Change.State.OPEN).exclude(proposer=username)
+    rows = rows.exclude(pk__in=Approval.objects.filter(approver=username).values("change")).order_by("-pk")
+    found = rows.values_list("pk", "kind", "opened_at")
+    return tuple(Waiting(number, kinds.label(kind), opened) for number, kind, opened in found)
+
+
+def undecided_subjects() -> frozenset[str]:
+    """What the changes that are not decided yet are about."""
+    return frozenset(Change.objects.filter(state__in=UNDECIDED).values_list("subject", flat=True))
 
 
 def approved_ids() -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from django import forms
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
@@ -65,18 +66,25 @@ class Pair:
 @require_GET
 def index(request: HttpRequest) -> HttpResponse:
     """The newest records that match, 50 to a page."""
-    form = SearchForm(request.GET or None)
+    form = SearchForm(request.GET)
     # A filter we cannot read shows nothing, never everything.
-    valid = not form.is_bound or form.is_valid()
-    asked = form.cleaned_data if form.is_bound and valid else {}
-    query = _query(asked, before=_before(request.GET.get("before", "")))
+    valid = form.is_valid()
+    asked = form.cleaned_data if valid else {}
+    rising = request.GET.get("order") == "when"
+    query = _query(asked, before=_before(request.GET.get("before", "")), rising=rising)
     rows = log.search(query, limit=PER_PAGE + 1) if valid else ()
     shown = rows[:PER_PAGE]
     _record_reading(request, {**query.facts(), "shown": len(shown)})
     context = {
         "form": form,
         "rows": shown,
-        "next_page": _next_page(asked, shown) if len(rows) > PER_PAGE else "",
+        "next_page": _next_page(asked, shown, rising=rising) if len(rows) > PER_PAGE else "",
+        "rising": rising,
+        "other_order": _address(asked, {} if rising else {"order": "when"}),
+        "first_page": _address(asked, {"order": "when"} if rising else {}),
+        "wrong": []
+        if valid
+        else [Pair(form.fields[name].label or name, error) for name, found in form.errors.items() for error in found],
         "paged": query.before is not None,
         "filtered": bool(query.facts() or query.since or query.until),
         "head": log.head(),
@@ -136,7 +144,7 @@ def verify(request: HttpRequest) -> HttpResponse:
     return redirect("audit")
 
 
-def _query(asked: Mapping[str, Any], *, before: tuple[int, int, int] | None) -> log.Query:
+def _query(asked: Mapping[str, Any], *, before: tuple[int, int, int] | None, rising: bool) -> log.Query:
     zone = timezone.get_current_timezone()
     since, until = asked.get("since"), asked.get("until")
     return log.Query(
@@ -149,6 +157,7 @@ def _query(asked: Mapping[str, Any], *, before: tuple[int, int, int] | None) -> 
         # The last day is meant whole.
         until=_day_after(until, zone) if until else None,
         before=before,
+        rising=rising,
     )
 
 
@@ -166,12 +175,18 @@ def _before(text: str) -> tuple[int, int, int] | None:
     return at, shard, seq
 
 
-def _next_page(asked: Mapping[str, Any], shown: tuple[log.Row, ...]) -> str:
+def _next_page(asked: Mapping[str, Any], shown: tuple[log.Row, ...], *, rising: bool) -> str:
     last = shown[-1]
     # In whole microseconds: a float's last digit would lose or repeat a row.
     at_us = (last.at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    order = {"order": "when"} if rising else {}
+    return _address(asked, {**order, "before": f"{at_us}-{last.shard}-{last.seq}"})
+
+
+def _address(asked: Mapping[str, Any], more: Mapping[str, str]) -> str:
+    """The log's page with the same search and something more."""
     keep = {key: str(value) for key, value in asked.items() if value}
-    return "?" + urlencode({**keep, "before": f"{at_us}-{last.shard}-{last.seq}"})
+    return f"{reverse('audit')}?{urlencode({**keep, **more})}"
 
 
 def _record_reading(request: HttpRequest, detail: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from appliance.accounts import selectors as accounts
 from appliance.accounts.permissions import Permission
 from appliance.changes import selectors as changes
 from appliance.changes import services as changing
-from console import access, diff
+from console import access, current, diff, listing
 from inference.releases import selectors as releases
 
 LEVELS = {"executed": "well", "failed": "failed", "rejected": "failed"}
@@ -40,6 +40,27 @@ DEPLOYED = {
     "retired": ("unknown", "Has served"),
     "failed": ("failed", "Engine did not start"),
 }
+
+
+COLUMNS = (
+    listing.Column("Change", "number", falls=True),
+    listing.Column("State", "state"),
+    listing.Column("About"),
+    listing.Column("Approvals"),
+    listing.Column("Proposed", "proposer"),
+)
+
+
+class ChangeFilter(forms.Form):
+    """Which decided changes; empty does not narrow."""
+
+    text = forms.CharField(label="Number, reason or release", required=False, max_length=100)
+    state = forms.ChoiceField(
+        label="State",
+        required=False,
+        choices=[("", "any"), *((key, word) for key, word in WORDS.items() if key not in changes.UNDECIDED)],
+    )
+    proposer = forms.CharField(label="Proposed by", required=False, max_length=150)
 
 
 class ApproveForm(forms.Form):
@@ -91,11 +112,13 @@ class ChangeLine:
 @require_GET
 def index(request: HttpRequest) -> HttpResponse:
     """Open changes first, then what was decided."""
-    lines = [_line(request, item) for item in changes.changes()]
+    undecided = [_line(request, item) for item in changes.changes(states=changes.UNDECIDED)]
+    rows, asked = listing.read(request, ChangeFilter, COLUMNS, first="-number").fetch(changes.decided)
     context = {
-        "open": [line for line in lines if line.item.state in {"open", "approved"}],
-        "decided": [line for line in lines if line.item.state not in {"open", "approved"}],
-        "waiting": sum(1 for line in lines if line.mine),
+        "open": undecided,
+        "decided": [_line(request, item) for item in rows],
+        "waiting": sum(1 for line in undecided if line.mine),
+        "list": asked,
     }
     return render(request, "console/changes/list.html", context)
 
@@ -165,7 +188,7 @@ def _context(request: HttpRequest, change_id: int) -> dict[str, Any]:
     me, line = access.actor(request), _line(request, change)
     deployment = next((item for item in releases.deployments() if item.change_id == change.id), None)
     starting = deployment is not None and deployment.state == "starting"
-    serving = releases.serving()
+    serving = current.of(request).serving
     # Against what runs now until it runs itself; afterwards against nothing, because now has moved on.
     pending = change.state in {"open", "approved"} or starting
     runs = changes.change(serving.change_id) if serving and pending else None

@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from appliance.accounts.permissions import Permission
-from console import access
+from console import access, listing
 from console.pages import client_keys
 from inference.clients import selectors as clients
 from inference.clients import services as client_services
@@ -27,6 +27,28 @@ FEATURE_SAYS = {
     Feature.LOGPROBS: "log probabilities",
     Feature.TOOLS: "tools: functions of the app that the model may name",
 }
+
+
+COLUMNS = (
+    listing.Column("Client", "name"),
+    listing.Column("State", "state"),
+    listing.Column("Owner", "owner"),
+    listing.Column("Tasks"),
+    listing.Column("Purposes"),
+    listing.Column("Lane", "lane"),
+    listing.Column("PHI"),
+    listing.Column("Keys"),
+)
+
+
+class ClientFilter(forms.Form):
+    """Which clients; empty does not narrow."""
+
+    text = forms.CharField(label="Name, title or owner", required=False, max_length=100)
+    state = forms.ChoiceField(
+        label="State", required=False, choices=[("", "any"), ("active", "Active"), ("suspended", "Suspended")]
+    )
+    lane = forms.ChoiceField(label="Lane", required=False, choices=[("", "any"), *((x.value, x.value) for x in Lane)])
 
 
 class NamesField(forms.RegexField):
@@ -91,8 +113,9 @@ class ClientForm(GrantsForm):
 @access.requires(Permission.CLIENT_VIEW)
 @require_GET
 def index(request: HttpRequest) -> HttpResponse:
-    """Every client, by name."""
-    context = {"clients": clients.clients(), "may_manage": access.may(request, Permission.CLIENT_MANAGE)}
+    """The clients, by name unless asked otherwise."""
+    found, asked = listing.read(request, ClientFilter, COLUMNS, first="name").fetch(clients.listed)
+    context = {"clients": found, "list": asked, "may_manage": access.may(request, Permission.CLIENT_MANAGE)}
     return render(request, "console/clients/list.html", context)
 
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from appliance.accounts.permissions import Permission
-from console import access
+from console import access, current, listing
 from inference.releases import selectors as releases
 from inference.releases import services as importing
 from inference.releases import tasks as bells
@@ -38,6 +38,23 @@ WORDS = {
     "failed": "Failed",
     "cancelled": "Cancelled",
 }
+
+
+COLUMNS = (
+    listing.Column("Bundle", "bundle"),
+    listing.Column("State", "state"),
+    listing.Column("What happened"),
+    listing.Column("By", "by"),
+    listing.Column("Started", "started", falls=True),
+)
+
+
+class ImportFilter(forms.Form):
+    """Which imports; empty does not narrow."""
+
+    bundle = forms.CharField(label="Bundle", required=False, max_length=100)
+    state = forms.ChoiceField(label="State", required=False, choices=[("", "any"), *WORDS.items()])
+    by = forms.CharField(label="By", required=False, max_length=150)
 
 
 class ImportForm(forms.Form):
@@ -63,16 +80,18 @@ class Progress:
 @require_GET
 def index(request: HttpRequest) -> HttpResponse:
     """What lies on the media now, and the imports so far."""
-    imports = tuple(_progress(item) for item in releases.imports())
-    busy = {progress.item.bundle for progress in imports if progress.item.live}
-    received = {(item.name, item.version) for item in releases.releases()}
+    found = releases.media()
+    busy = {item.bundle for item in current.of(request).imports}
+    received = releases.received([(item.bundle, item.version) for item in found])
+    imports, asked = listing.read(request, ImportFilter, COLUMNS, first="-started").fetch(releases.imports_listed)
     context = {
         "found": [
             {"medium": item, "busy": item.bundle in busy, "received": (item.bundle, item.version) in received}
-            for item in releases.media()
+            for item in found
         ],
         "roots": [str(root) for root in settings.SITE.media_roots],
-        "imports": imports,
+        "imports": [_progress(item) for item in imports],
+        "list": asked,
         "may_import": access.may(request, Permission.RELEASE_IMPORT),
     }
     return render(request, "console/media/list.html", context)

@@ -18,12 +18,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from appliance.accounts.permissions import Permission
-from appliance.alerts import selectors as alerts
 from appliance.alerts.rules import Alert
 from appliance.audit import selectors as log
 from appliance.audit.actions import Action
 from appliance.changes import selectors as changes
-from console import access
+from console import access, current
 from inference.queue import selectors as queue
 from inference.releases import selectors as releases
 from inference.telemetry import selectors as telemetry
@@ -85,8 +84,9 @@ def live(request: HttpRequest) -> HttpResponse:
 
 
 def _context(request: HttpRequest) -> dict[str, Any]:
-    serving, standing, now = releases.serving(), alerts.standing(), timezone.now()
-    starting = [item for item in releases.live_deployments() if item.state == "starting"]
+    serving, standing, now = current.of(request).serving, current.of(request).alerts, timezone.now()
+    # What starts beside something that serves is not printed here, so it is not asked for.
+    starting = [] if serving else [item for item in releases.live_deployments() if item.state == "starting"]
     parts = (
         _serving_part(serving),
         _alert_part(standing),
@@ -102,7 +102,7 @@ def _context(request: HttpRequest) -> dict[str, Any]:
         "sentence": _sentence(parts, serving),
         "tasks": _tasks(request, standing),
         "hour": _hour(log.counts(since=now - _HOUR)),
-        "line": queue.line(),
+        "line": queue.depth(),
         "as_of": now,
         "may_see_changes": access.may(request, Permission.CHANGE_VIEW),
     }
@@ -170,7 +170,7 @@ def _tasks(request: HttpRequest, standing: tuple[Alert, ...]) -> list[Task]:
     if access.may(request, Permission.CHANGE_APPROVE):
         tasks += [
             Task(f"Approve or reject change {item.id}: {item.label}", reverse("change", args=[item.id]), item.opened_at)
-            for item in changes.waiting_for(access.actor(request))
+            for item in current.of(request).my_changes
         ]
     if access.may(request, Permission.ALERT_ACKNOWLEDGE):
         tasks += [
@@ -179,14 +179,14 @@ def _tasks(request: HttpRequest, standing: tuple[Alert, ...]) -> list[Task]:
             if not alert.acknowledged_by
         ]
     if access.may(request, Permission.CHANGE_PROPOSE):
-        open_subjects = {item.subject for item in changes.changes(states=["open", "approved"])}
+        undecided = changes.undecided_subjects()
         tasks += [
             Task(
                 f"Propose {item.name} {item.version}, received and not served yet",
                 reverse("release", args=[item.digest]),
                 item.received_at,
             )
-            for item in releases.releases()
-            if item.state == "received" and not item.withdrawn_at and item.digest not in open_subjects
+            for item in releases.never_proposed()
+            if item.digest not in undecided
         ]
     return tasks

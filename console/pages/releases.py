@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from appliance.accounts.permissions import Permission
 from appliance.changes import selectors as changes
-from console import access
+from console import access, current, listing
 from inference.releases import selectors as releases
 from inference.releases import services as proposing
 from inference.releases.errors import NotFoundError
@@ -40,6 +40,28 @@ MANIFEST = (
     ("converter", "Converted by"),
     ("min_appliance_version", "Needs appliance"),
 )
+
+
+COLUMNS = (
+    listing.Column("Release", "name"),
+    listing.Column("Version", "version", number=True, falls=True),
+    listing.Column("State", "state"),
+    listing.Column("Digest"),
+    listing.Column("Family", "family"),
+    listing.Column("Size", number=True),
+    listing.Column("Received", "received", falls=True),
+)
+
+
+class ReleaseFilter(forms.Form):
+    """Which releases; empty does not narrow."""
+
+    text = forms.CharField(label="Name or digest", required=False, max_length=100)
+    state = forms.ChoiceField(
+        label="State",
+        required=False,
+        choices=[("", "any"), *((key, word) for key, (_, word) in STATES.items()), ("withdrawn", "Withdrawn")],
+    )
 
 
 class ReasonForm(forms.Form):
@@ -73,9 +95,11 @@ class Fact:
 @access.requires(Permission.RELEASE_VIEW)
 @require_GET
 def index(request: HttpRequest) -> HttpResponse:
-    """Every release on this machine."""
-    rows = [ReleaseRow(item, *_state(item)) for item in releases.releases()]
-    return render(request, "console/releases/list.html", {"releases": rows})
+    """The releases on this machine."""
+    asked = listing.read(request, ReleaseFilter, COLUMNS, first="name")
+    rows, asked = asked.fetch(releases.releases_listed)
+    context = {"releases": [ReleaseRow(item, *_state(item)) for item in rows], "list": asked}
+    return render(request, "console/releases/list.html", context)
 
 
 @access.requires(Permission.RELEASE_VIEW)
@@ -114,7 +138,7 @@ def _context(request: HttpRequest, digest: str, form: ReasonForm) -> dict[str, A
         detail = releases.release(digest)
     except NotFoundError as error:
         raise Http404 from error
-    serving = releases.serving()
+    serving = current.of(request).serving
     level, word = _state(detail.release)
     may_propose = access.may(request, Permission.CHANGE_PROPOSE)
     about = changes.changes(subject=detail.release.digest) if access.may(request, Permission.CHANGE_VIEW) else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from inference.clients import assertions, rules
@@ -77,6 +77,24 @@ def clients() -> tuple[ClientView, ...]:
     """Every client, by name."""
     now = timezone.now()
     return tuple(_view(row, now) for row in Client.objects.prefetch_related("keys__replaced_by"))
+
+
+def listed(
+    *, text: str = "", state: str = "", lane: str = "", order: str, offset: int, limit: int, most: int
+) -> tuple[tuple[ClientView, ...], int]:
+    """Some clients, narrowed and ordered, and how many there are, counted to `most` + 1."""
+    rows = Client.objects.prefetch_related("keys__replaced_by")
+    if text:
+        rows = rows.filter(Q(name__icontains=text) | Q(title__icontains=text) | Q(owner__icontains=text))
+    if state:
+        rows = rows.filter(state=state)
+    if lane:
+        rows = rows.filter(lane=lane)
+    key = F({"name": "name", "title": "title", "owner": "owner", "lane": "lane", "state": "state"}[order.lstrip("-")])
+    by = key.desc() if order.startswith("-") else key.asc()
+    now = timezone.now()
+    found = tuple(_view(row, now) for row in rows.order_by(by, "name")[offset : offset + limit])
+    return found, rows.order_by()[: most + 1].count()
 
 
 def client(name: str) -> ClientView:

@@ -22,13 +22,25 @@ from inference.queue.selectors.batches import (
     unfinished_lines,
 )
 from inference.queue.selectors.jobs import Answered, JobView, Page, accepted, list_of_client, of_client
-from inference.queue.selectors.line import ClientLine, Line, Waiting, line, next_up, recent, running, unanswered_intents
+from inference.queue.selectors.line import (
+    ClientLine,
+    Depth,
+    Line,
+    Waiting,
+    depth,
+    line,
+    next_up,
+    recent,
+    running,
+    unanswered_intents,
+)
 
 __all__ = [
     "Answered",
     "BatchView",
     "ClientLine",
     "Counts",
+    "Depth",
     "Ended",
     "FileView",
     "JobView",
@@ -40,6 +52,7 @@ __all__ = [
     "batch_accepted",
     "batches",
     "counts",
+    "depth",
     "file",
     "file_accepted",
     "file_lines",

@@ -93,6 +93,21 @@ def line() -> Line:
     )
 
 
+@dataclass(frozen=True)
+class Depth:
+    """How much waits, and for how long the longest has."""
+
+    depth: int
+    oldest_age: timedelta | None
+
+
+def depth() -> Depth:
+    """The line in two figures, for a page about more than the queue."""
+    found = Job.objects.filter(state=Job.State.QUEUED).aggregate(depth=Count("id"), oldest=Min("created"))
+    oldest = found["oldest"]
+    return Depth(found["depth"], timezone.now() - oldest if oldest else None)
+
+
 def running(*, limit: int = 50) -> tuple[JobView, ...]:
     """What workers hold now, oldest first."""
     rows = Job.objects.filter(state=Job.State.RUNNING).order_by("started", "id").defer(*SEALED)

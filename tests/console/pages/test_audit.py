@@ -58,7 +58,7 @@ def test_pages_follow_each_other_without_a_gap_or_a_repeat(dave: SignedIn, monke
     for _ in range(3):
         html = text(dave.get(where))
         seen += targets(html)
-        older = re.search(r'href="(\?[^"]+)" rel="next"', html)
+        older = re.search(r'href="/audit(\?[^"]+)" rel="next"', html)
         where = "/audit" + older.group(1).replace("&amp;", "&") if older else ""
     assert where == ""
     assert seen == [f"item-{number:04}" for number in reversed(range(2 * page.PER_PAGE + 7))]
@@ -74,7 +74,7 @@ def test_a_filter_that_cannot_be_read_shows_nothing_rather_than_everything(dave:
     write(1)
     html = text(dave.get("/audit?since=yesterday"))
     assert not targets(html)
-    assert "No record matches" in html
+    assert "This search cannot be read, so nothing is shown." in html
 
 
 def test_a_record_opens_to_all_it_says(dave: SignedIn) -> None:

@@ -165,7 +165,7 @@ def media() -> tuple[Medium, ...]:
 
 def imports(*, limit: int = 50) -> tuple[ImportView, ...]:
     """The newest imports first, running ones among them."""
-    return tuple(_import(row) for row in Import.objects.select_related("release")[:limit])
+    return tuple(import_view(row) for row in Import.objects.select_related("release")[:limit])
 
 
 def import_(import_id: int) -> ImportView:
@@ -173,13 +173,13 @@ def import_(import_id: int) -> ImportView:
     row = Import.objects.select_related("release").filter(pk=import_id).first()
     if row is None:
         raise NotFoundError("import_unknown", f"there is no import {import_id}")
-    return _import(row)
+    return import_view(row)
 
 
 def releases() -> tuple[ReleaseView, ...]:
     """Every release on this box, by name, newest version first."""
     states = _states()
-    return tuple(_release(row, states) for row in Release.objects.all())
+    return tuple(release_view(row, states) for row in Release.objects.all())
 
 
 def release(digest: str) -> ReleaseDetail:
@@ -187,7 +187,7 @@ def release(digest: str) -> ReleaseDetail:
     row = find(digest)
     checks = row.verdict.get("checks", [])
     return ReleaseDetail(
-        release=_release(row, _states()),
+        release=release_view(row, _states()),
         manifest=row.manifest,
         files=tuple(FileView(path, fact["length"], fact["sha256"]) for path, fact in sorted(row.files.items())),
         verdict_ok=bool(row.verdict.get("ok")),
@@ -284,7 +284,7 @@ def _states() -> dict[int, str]:
     return dict(Deployment.objects.order_by("id").values_list("release_id", "state"))
 
 
-def _release(row: Release, states: Mapping[int, str]) -> ReleaseView:
+def release_view(row: Release, states: Mapping[int, str]) -> ReleaseView:
     return ReleaseView(
         digest=row.digest,
         name=row.name,
@@ -299,7 +299,7 @@ def _release(row: Release, states: Mapping[int, str]) -> ReleaseView:
     )
 
 
-def _import(row: Import) -> ImportView:
+def import_view(row: Import) -> ImportView:
     return ImportView(
         id=row.pk,
         media=row.media,
