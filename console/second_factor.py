@@ -25,7 +25,7 @@ class CodeForm(forms.Form):
         max_length=64,
         strip=False,
         help_text="Six digits of your generator, or one of your recovery codes.",
-        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "autocapitalize": "none", "class": "code"}),
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "autocapitalize": "none", "class": "code long"}),
     )
 
 

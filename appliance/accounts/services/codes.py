@@ -111,7 +111,7 @@ def _use_code(device: TotpDevice, code: str) -> bool:
     drift = rules.learnt_drift(known=device.drift, shown=step - rules.step_at(now))
     # Compare and set: of two posts of one code, one finds the step already used.
     fresh = TotpDevice.objects.filter(pk=device.pk, last_step__lt=step)
-    return fresh.update(last_step=step, drift=drift) == 1
+    return bool(fresh.update(last_step=step, drift=drift))
 
 
 def _seed(device: TotpDevice) -> bytes:

@@ -134,7 +134,7 @@ def check(*, actor: str, session: str, purpose: str, answer: str) -> Passkey:
 def _check(person: Person, challenge: bytes, answer: str) -> Passkey:
     try:
         credential = parse_authentication_credential_json(answer)
-        key = Passkey.objects.filter(user_id=person.pk, credential_id=credential.raw_id).first()
+        key: Passkey | None = Passkey.objects.filter(user_id=person.pk, credential_id=credential.raw_id).first()
         if key is None:
             raise PasskeyRefusedError("unknown_key")
         verified = webauthn.verify_authentication_response(
