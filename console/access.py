@@ -4,12 +4,14 @@ Decides that no page is shown without both factors and the page's permission, an
 Leaves to `appliance.accounts` which role grants what, and to each app's rules who may do an act to a given row.
 
 - Every view is marked: `@requires(Permission.X)`, `@signed_in_only` for a person's own pages, or `@public(why)`.
+- `@step_up` below it, for an act that somebody else at an open screen must not do: a second factor of the last five minutes.
 - Refusals are recorded after the refused act was rolled back, in a transaction of their own.
 - An act is tried inside `attempt`: a refusal becomes one sentence with its code and the request id, never a 500.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from appliance.accounts import sessions
 from appliance.accounts.errors import AccountError
 from appliance.accounts.permissions import Permission
 from appliance.alerts.errors import AlertError
@@ -33,10 +36,14 @@ from inference.clients.errors import ClientError
 from inference.queue.errors import QueueError
 from inference.releases.errors import ReleaseError
 
-SIGNED_IN_AT = "signed_in_at"
-SEEN_AT = "seen_at"
+SIGNED_IN_AT = sessions.BEGAN
+SEEN_AT = sessions.SEEN
+SOURCE = sessions.SOURCE
+AGENT = sessions.AGENT
 ROLES = "roles"
 ENDED = "ended"
+FACTOR_AT = "factor_at"
+STEP_UP_S = 5 * 60
 
 WELL, DEGRADED, FAILED = "well", "degraded", "failed"
 REFUSALS = (AccountError, AlertError, ChangeError, ClientError, QueueError, ReleaseError)
@@ -113,6 +120,64 @@ def _guard(permission: Permission | str, allowed: Callable[[HttpRequest], bool])
         return guarded  # type: ignore[return-value]  # wraps() keeps the signature, which mypy cannot see
 
     return decorate
+
+
+def step_up(view: View) -> View:
+    """Below `requires`: the page and the act need a second factor that was shown in the last five minutes."""
+    return _fresh(view, reads=True)
+
+
+def step_up_to_post(view: View) -> View:
+    """The same for a page that anybody with its permission may read, and that acts when it is posted."""
+    return _fresh(view, reads=False)
+
+
+def _fresh(view: View, *, reads: bool) -> View:
+    @wraps(view)
+    def fresh(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        reading = request.method in {"GET", "HEAD"}
+        if is_fresh(request) or (reading and not reads):
+            return view(request, *args, **kwargs)
+        # Nothing that was posted is kept or posted again: the person comes back to the page and presses once more.
+        asked = {"next": request.get_full_path()} if reading else {"next": _came_from(request), "again": "1"}
+        return HttpResponseRedirect(reverse("step-up") + "?" + urlencode(asked))
+
+    fresh.stepped_up = True  # type: ignore[attr-defined]  # read by the test of what needs it
+    return fresh  # type: ignore[return-value]  # wraps() keeps the signature, which mypy cannot see
+
+
+def is_fresh(request: HttpRequest) -> bool:
+    """Whether a second factor was shown in this session within the last five minutes."""
+    shown = request.session.get(FACTOR_AT)
+    # A clock set back makes nothing fresher.
+    return shown is not None and 0 <= time.time() - shown <= STEP_UP_S
+
+
+def row_key(request: HttpRequest) -> str:
+    """The name of this session's row; it opens nothing."""
+    return sessions.row_key(request.session.session_key or "")
+
+
+def factor(request: HttpRequest) -> str:
+    """The kind of factor that opened this session; only inside a page that requires sign-in."""
+    return str(request.user.otp_device.kind)  # type: ignore[union-attr]  # a verified Person has one
+
+
+def source(request: HttpRequest) -> str:
+    """The address the request came from, as far as it is known."""
+    return str(request.META.get("REMOTE_ADDR", ""))
+
+
+def agent(request: HttpRequest) -> str:
+    """What the browser says it is. A session goes on only in the browser it began in."""
+    return str(request.headers.get("User-Agent", ""))[:300]
+
+
+def _came_from(request: HttpRequest) -> str:
+    came = urlsplit(request.headers.get("Referer", ""))
+    if came.netloc != request.get_host():
+        return reverse("overview")
+    return local_path(came.path + (f"?{came.query}" if came.query else ""))
 
 
 def request_id(request: HttpRequest) -> str:

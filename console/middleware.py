@@ -4,6 +4,7 @@
 - A policy under which the browser loads only our own files, runs no inline script or style and frames nothing.
 - A session ends after 15 minutes without an act and after 12 hours whatever happens. Live parts do not count as acts:
   an open overview on an unattended screen must not keep somebody signed in.
+- A session goes on only in the browser that it began in; elsewhere it ends, and that is recorded.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from django.contrib import auth
 from django.http import HttpRequest, HttpResponse
 
+from appliance.audit import services as audit
+from appliance.audit.actions import Action
 from console import access
 
 POLICY = (
@@ -76,6 +79,9 @@ class SessionLimits:
             # Whoever's duties changed shows both factors again under the new ones (BAD_INPUTS.md 113).
             if not ended and request.session.get(access.ROLES) != list(request.user.roles):
                 ended = "roles"
+            if not ended and request.session.get(access.AGENT, "") != access.agent(request):
+                ended = "agent"
+                _record_other_browser(request)
             if ended:
                 auth.logout(request)
                 request.session[access.ENDED] = ended
@@ -84,6 +90,16 @@ class SessionLimits:
                 if now - request.session[access.SEEN_AT] >= _SEEN_STEP_S:
                     request.session[access.SEEN_AT] = now
         return self.get_response(request)
+
+
+def _record_other_browser(request: HttpRequest) -> None:
+    audit.refuse(
+        actor=str(request.user.get_username()),
+        action=Action.SESSION_REFUSED,
+        target=f"session:{access.row_key(request)[:12]}",
+        outcome="other_browser",
+        detail={"source": access.source(request), "request_id": access.request_id(request)},
+    )
 
 
 def expired(*, now: float, began: float | None, seen: float | None) -> str:

@@ -14,7 +14,7 @@ import stat
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -73,6 +73,19 @@ class Listener:
     @property
     def url(self) -> str:
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
+
+    @property
+    def name(self) -> str:
+        """The first allowed host that is a name, or nothing: security keys are bound to a name, never to an address."""
+        return next((host for host in self.allowed_hosts if not _is_address(host)), "")
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Where a browser may have been when a security key answered: that name, through nginx or on our own port."""
+        if not self.name:
+            return ()
+        place = f"{'https' if self.tls else 'http'}://{self.name}"
+        return (place, f"{place}:{self.port}")
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,14 @@ class Site:
             value = file.read(SECRET_TEXT_LIMIT + 1)
         _check_secret_size(name, len(value))
         return value
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _check_secret_size(name: str, size: int) -> None:

@@ -37,3 +37,25 @@ class SigningKeyError(AccountError):
     """The person has no signing key, or the password does not open it."""
 
     code = "signing_key_unavailable"
+
+
+class FactorError(AccountError):
+    """A second factor cannot be added or taken away as asked."""
+
+    code = "factor_refused"
+
+
+class PasskeyRefusedError(FactorError):
+    """What a security key answered does not count."""
+
+    code = "security_key_refused"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__("The security key's answer was not accepted. Open the page again and repeat the step.")
+
+
+class ResetError(AccountError):
+    """Somebody's second factors cannot be taken away as asked."""
+
+    code = "reset_refused"

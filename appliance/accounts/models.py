@@ -1,4 +1,4 @@
-"""Staff, their second factor, and the keys they sign changes with."""
+"""Staff, their second factors and sessions, and the keys they sign changes with."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django_otp.models import Device
 
+from appliance.accounts import rules
 from appliance.accounts.permissions import Permission, Role, conflicting_roles, granted
 
 
@@ -58,12 +60,20 @@ class Person(AbstractBaseUser):  # type: ignore[django-manager-missing]  # from 
 class TotpDevice(Device):  # type: ignore[misc]  # django-otp ships no types
     """A one-time-code generator. Unlike the stock one its seed is sealed, and a step counts once."""
 
+    kind = "totp"
+
     sealed_seed = models.BinaryField()
     last_step = models.BigIntegerField(default=0)
+    drift = models.SmallIntegerField(default=0)
+    """How far the generator's clock is ahead of ours, in steps; negative when behind."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                name="accounts_totp_drift_bounded",
+                condition=Q(drift__range=(-rules.TOTP_RESYNC_STEPS, rules.TOTP_RESYNC_STEPS + 1)),
+            ),
             models.UniqueConstraint(name="accounts_totp_one_confirmed", fields=["user"], condition=Q(confirmed=True)),
         ]
 
@@ -71,6 +81,128 @@ class TotpDevice(Device):  # type: ignore[misc]  # django-otp ships no types
         """Refuse: codes are checked by `services.check_code` alone, which counts failures."""
         del token
         return False
+
+
+class RecoverySheet(Device):  # type: ignore[misc]  # django-otp ships no types
+    """A person's recovery codes. One row for each person, whatever was on it before."""
+
+    kind = "recovery_code"
+
+    made_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="accounts_recovery_one_sheet", fields=["user"])]
+
+    def verify_token(self, token: str) -> bool:
+        """Refuse: codes are used by `services.recovery` alone, which counts failures."""
+        del token
+        return False
+
+
+class RecoveryCode(models.Model):
+    """One code of a sheet, hashed under a key outside the database and bound to its person."""
+
+    sheet = models.ForeignKey(RecoverySheet, on_delete=models.CASCADE, related_name="codes")
+    digest = models.BinaryField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="accounts_recovery_code_once", fields=["sheet", "digest"])]
+
+
+class Passkey(Device):  # type: ignore[misc]  # django-otp ships no types
+    """A security key or passkey (WebAuthn). Its public key is sealed to this row, so that one written by hand opens nothing."""
+
+    kind = "security_key"
+
+    credential_id = models.BinaryField(unique=True, max_length=1023)
+    sealed_key = models.BinaryField()
+    sign_count = models.BigIntegerField(default=0)
+    transports = ArrayField(models.CharField(max_length=16), default=list, blank=True)
+    synced = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="accounts_passkey_counts_up", condition=Q(sign_count__gte=0))]
+
+    def verify_token(self, token: str) -> bool:
+        """Refuse: answers of keys are checked by `services.passkeys` alone."""
+        del token
+        return False
+
+
+class Challenge(models.Model):
+    """What a security key is asked to sign: for one session and one purpose, gone when it was used."""
+
+    session = models.CharField(max_length=40)
+    purpose = models.CharField(max_length=16)
+    challenge = models.BinaryField()
+    made_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="accounts_challenge_one_per_purpose", fields=["session", "purpose"]),
+        ]
+
+
+class StaffSession(AbstractBaseSession):
+    """A session, known by a keyed hash of its cookie, with every column under one signature (see `sessions`)."""
+
+    person = models.ForeignKey(Person, null=True, on_delete=models.CASCADE, related_name="+")
+    """Nobody until both factors were shown."""
+    began = models.DateTimeField(null=True)
+    last_seen = models.DateTimeField(null=True)
+    source = models.CharField(max_length=45, blank=True)
+    agent = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="accounts_session_person_since", condition=Q(person__isnull=True) | Q(began__isnull=False)
+            ),
+        ]
+
+
+class NetworkFailures(models.Model):
+    """Sign-ins that failed from one network, in a window that began at `since`."""
+
+    network = models.CharField(max_length=64, unique=True)
+    failures = models.PositiveIntegerField(default=0)
+    since = models.DateTimeField()
+
+
+class FactorReset(models.Model):
+    """Two people take a third one's second factors away, because they were lost. Names as text: it outlives accounts."""
+
+    class State(models.TextChoices):
+        """Where it stands."""
+
+        ASKED = "asked"
+        DONE = "done"
+        WITHDRAWN = "withdrawn"
+
+    person = models.CharField(max_length=32)
+    reason = models.CharField(max_length=200)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.ASKED)
+    asked_by = models.CharField(max_length=32)
+    asked_at = models.DateTimeField()
+    agreed_by = models.CharField(max_length=32, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    told_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="accounts_reset_one_open", fields=["person"], condition=Q(state="asked")),
+            models.CheckConstraint(name="accounts_reset_state", condition=Q(state__in=["asked", "done", "withdrawn"])),
+            models.CheckConstraint(
+                name="accounts_reset_by_two_others",
+                condition=~Q(asked_by=F("person"))
+                & ~Q(agreed_by=F("person"))
+                & ~Q(agreed_by=F("asked_by"))
+                & (~Q(state="done") | ~Q(agreed_by="")),
+            ),
+        ]
 
 
 class SigningKey(models.Model):

@@ -27,6 +27,7 @@ class Permission(StrEnum):
     QUEUE_VIEW = "queue:view"
     RELEASE_IMPORT = "release:import"
     RELEASE_VIEW = "release:view"
+    STAFF_AGREE = "staff:agree"
     STAFF_MANAGE = "staff:manage"
     STAFF_VIEW = "staff:view"
 
@@ -67,7 +68,13 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
     | {Permission.RELEASE_IMPORT, Permission.CHANGE_VIEW, Permission.CHANGE_PROPOSE, Permission.ALERT_ACKNOWLEDGE},
     Role.APPROVER: _EVERYONE | {Permission.CHANGE_VIEW, Permission.CHANGE_APPROVE, Permission.CLIENT_VIEW},
     Role.IT_ADMIN: _EVERYONE
-    | {Permission.STAFF_VIEW, Permission.STAFF_MANAGE, Permission.ALERT_ACKNOWLEDGE, Permission.CHANGE_VIEW},
+    | {
+        Permission.STAFF_VIEW,
+        Permission.STAFF_MANAGE,
+        Permission.STAFF_AGREE,
+        Permission.ALERT_ACKNOWLEDGE,
+        Permission.CHANGE_VIEW,
+    },
     Role.APP_OWNER: _EVERYONE | {Permission.CLIENT_VIEW, Permission.CLIENT_MANAGE},
     Role.PRIVACY_OFFICER: _EVERYONE
     | {Permission.AUDIT_VIEW, Permission.AUDIT_VERIFY, Permission.CLIENT_VIEW, Permission.CHANGE_VIEW},
@@ -78,6 +85,7 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.CLIENT_VIEW,
         Permission.CHANGE_VIEW,
         Permission.STAFF_VIEW,
+        Permission.STAFF_AGREE,
         Permission.ALERT_ACKNOWLEDGE,
     },
     Role.AUDITOR: _EVERYONE

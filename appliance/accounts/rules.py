@@ -1,15 +1,21 @@
-"""Pure decisions about people: names, lockout, and which one-time code counts."""
+"""Pure decisions about people: names, lockout, which one-time code counts, and which factors somebody must keep.
+
+Clocks drift in a building without the internet. What is learnt of a generator's clock moves the window and never widens it:
+three codes count at any moment, and each counts once.
+"""
 
 from __future__ import annotations
 
 import hmac
+import itertools
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
 
 from django_otp.oath import TOTP
 
-from appliance.accounts.errors import PersonError, RoleConflictError
+from appliance.accounts.errors import FactorError, PersonError, ResetError, RoleConflictError
 from appliance.accounts.permissions import Role, conflict
 
 FAILURES_BEFORE_LOCK = 10
@@ -17,10 +23,25 @@ LOCKED_FOR = timedelta(minutes=15)
 TOTP_STEP_SECONDS = 30
 # One step either way: 30 seconds of drift between the box and a telephone.
 TOTP_STEPS_AROUND = 1
+# What single codes may teach: four minutes. A clock that is farther out is brought back by two codes in a row.
+TOTP_DRIFT_LEARNT = 8
+# Where two codes in a row are looked for: an hour either way.
+TOTP_RESYNC_STEPS = 120
+
+RECOVERY_CODES = 10
+
+# A ward shares an address; nobody on it mistypes a password a hundred times in a quarter of an hour.
+NETWORK_FAILURES = 100
+NETWORK_WINDOW = timedelta(minutes=15)
+
+CHALLENGE_FOR = timedelta(minutes=5)
+RESET_OPEN_FOR = timedelta(hours=24)
 
 _USERNAME = re.compile(r"[a-z][a-z0-9._-]{1,31}")
 # ASCII only: int() also reads full-width and Arabic digits, underscores, blanks and a sign.
 _CODE = re.compile(r"[0-9]{6}", re.ASCII)
+# 80 bits in base32, with or without the hyphens it is printed with.
+_RECOVERY = re.compile(r"[A-Za-z2-7]{4}(?:-?[A-Za-z2-7]{4}){3}", re.ASCII)
 
 
 def check_username(username: str) -> None:
@@ -49,16 +70,120 @@ def lock_after(failures: int, now: datetime) -> datetime | None:
     return now + LOCKED_FOR if failures >= FAILURES_BEFORE_LOCK else None
 
 
-def matching_step(*, seed: bytes, code: str, now: float, last_step: int) -> int | None:
+def step_at(now: float) -> int:
+    """The time step of this moment by this machine's clock."""
+    return int(now) // TOTP_STEP_SECONDS
+
+
+def matching_step(*, seed: bytes, code: str, now: float, last_step: int, drift: int = 0) -> int | None:
     """The time step (RFC 6238) this code belongs to, newer than the last one used; None when it does not count."""
     if not _CODE.fullmatch(code):
         return None
-    current = int(now) // TOTP_STEP_SECONDS
+    current = step_at(now) + drift
     found = None
     for step in range(current - TOTP_STEPS_AROUND, current + TOTP_STEPS_AROUND + 1):
-        totp = TOTP(seed, TOTP_STEP_SECONDS)
-        totp.time = step * TOTP_STEP_SECONDS
         # Every step is compared, in constant time, so that the answer does not tell which one was near.
-        if hmac.compare_digest(f"{totp.token():06d}", code) and step > last_step:
+        if hmac.compare_digest(_code_of(seed, step), code) and step > last_step:
             found = step
     return found
+
+
+def learnt_drift(*, known: int, shown: int) -> int:
+    """What is believed of a generator's clock after a code that counted, in steps ahead of ours."""
+    # Single codes lead no farther out than this, or than two codes in a row have led before.
+    return shown if abs(shown) <= max(TOTP_DRIFT_LEARNT, abs(known)) else known
+
+
+def consecutive_step(*, seed: bytes, codes: tuple[str, str], now: float, last_step: int) -> int | None:
+    """The step of the second of two codes in a row, both newer than the last one used; None when they are not that."""
+    if not all(_CODE.fullmatch(code) for code in codes):
+        return None
+    current, found = step_at(now), None
+    spelled = [_code_of(seed, step) for step in range(current - TOTP_RESYNC_STEPS, current + TOTP_RESYNC_STEPS + 2)]
+    for offset, (first, second) in enumerate(itertools.pairwise(spelled)):
+        step = current - TOTP_RESYNC_STEPS + offset
+        # Both are compared whatever the first one says, for the same reason as above.
+        both = hmac.compare_digest(first, codes[0]) & hmac.compare_digest(second, codes[1])
+        if both and step > last_step:
+            found = step + 1
+    return found
+
+
+def _code_of(seed: bytes, step: int) -> str:
+    totp = TOTP(seed, TOTP_STEP_SECONDS)
+    totp.time = step * TOTP_STEP_SECONDS
+    return f"{totp.token():06d}"
+
+
+def plain_recovery_code(written: str) -> str | None:
+    """A recovery code as it is hashed: small letters, no hyphens; None when it is not one."""
+    return written.replace("-", "").lower() if _RECOVERY.fullmatch(written) else None
+
+
+def printed_recovery_code(plain: str) -> str:
+    """A recovery code in groups of four, so that it can be copied by hand."""
+    return "-".join(plain[at : at + 4] for at in range(0, len(plain), 4))
+
+
+def counter_went_back(*, known: int, shown: int) -> bool:
+    """Whether a security key's signature counter says that there are two of it (WebAuthn, 6.1.1). Keys without one show 0."""
+    return shown <= known and (shown, known) != (0, 0)
+
+
+def check_can_remove(*, left: int, approves: bool, is_generator: bool) -> None:
+    """A person keeps at least one factor, and an approver the generator; FactorError otherwise."""
+    if not left:
+        raise FactorError("This is your only second factor. Add another one first.")
+    if is_generator and approves:
+        raise FactorError(
+            "Your approvals are opened with a one-time code. Enrol a new generator instead; the old one goes."
+        )
+
+
+def check_can_ask_reset(*, actor: str, username: str, is_active: bool) -> None:
+    """Nobody asks it for themselves; ResetError otherwise."""
+    if actor == username:
+        raise ResetError("Nobody has their own factors taken away; change them on your profile.")
+    if not is_active:
+        raise ResetError(f"{username} cannot sign in at all, so there is nothing to reset.")
+
+
+def check_can_agree(*, actor: str, username: str, asked_by: str, asked_at: datetime, now: datetime) -> None:
+    """A second person, who is not the one concerned, within a day; ResetError otherwise."""
+    if actor in {asked_by, username}:
+        raise ResetError("Another person must agree: not the one who asked and not the one concerned.")
+    if not asked_at <= now < asked_at + RESET_OPEN_FOR:
+        raise ResetError("This was asked more than a day ago. Ask again.")
+
+
+def network_of(source: str) -> str:
+    """The network failures are counted for: one IPv4 address, an IPv6 /64; nothing for what is not an address."""
+    try:
+        address = ip_address(source)
+    except ValueError:
+        return ""
+    return source if address.version == 4 else str(ip_network((address, 64), strict=False))
+
+
+def network_held(*, failures: int, since: datetime, now: datetime) -> bool:
+    """Whether too many sign-ins failed from one network in the window that is still running."""
+    return failures >= NETWORK_FAILURES and since <= now < since + NETWORK_WINDOW
+
+
+_BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS = (
+    ("Windows", "Windows"),
+    ("Android", "Android"),
+    ("iPhone", "iOS"),
+    ("iPad", "iOS"),
+    ("Mac OS X", "macOS"),
+    ("CrOS", "ChromeOS"),
+    ("Linux", "Linux"),
+)
+
+
+def agent_family(agent: str) -> str:
+    """A browser and a system in two words, from what the browser says of itself; it proves nothing."""
+    browser = next((name for mark, name in _BROWSERS if mark in agent), "Another browser")
+    system = next((name for mark, name in _SYSTEMS if mark in agent), "")
+    return f"{browser} on {system}" if system else browser

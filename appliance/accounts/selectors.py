@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from appliance.accounts.models import Person, SigningKey, TotpDevice
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from appliance.accounts import rules
+from appliance.accounts.models import (
+    FactorReset,
+    Passkey,
+    Person,
+    RecoverySheet,
+    SigningKey,
+    StaffSession,
+    TotpDevice,
+)
 from appliance.accounts.permissions import Permission, Role, granted
 from provisioning.approval import RosterEntry
 
@@ -19,6 +31,7 @@ class PersonRow:
     roles: tuple[Role, ...]
     is_active: bool
     has_code: bool
+    keys: int
     signing_key_id: str
     locked_until: datetime | None
     last_sign_in: datetime | None
@@ -28,6 +41,7 @@ class PersonRow:
 def people() -> tuple[PersonRow, ...]:
     """Everybody, active first, by name."""
     with_code = set(TotpDevice.objects.filter(confirmed=True).values_list("user_id", flat=True))
+    passkeys = dict(Passkey.objects.values_list("user_id").annotate(count=Count("pk")))
     keys = dict(SigningKey.objects.filter(retired_at=None).values_list("person", "key_id"))
     return tuple(
         PersonRow(
@@ -36,6 +50,7 @@ def people() -> tuple[PersonRow, ...]:
             roles=tuple(Role(role) for role in person.roles),
             is_active=person.is_active,
             has_code=person.pk in with_code,
+            keys=passkeys.get(person.pk, 0),
             signing_key_id=keys.get(person.username, ""),
             locked_until=person.locked_until,
             last_sign_in=person.last_login,
@@ -48,6 +63,130 @@ def people() -> tuple[PersonRow, ...]:
 def person(username: str) -> PersonRow | None:
     """One person, or None."""
     return next((row for row in people() if row.username == username), None)
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A one-time-code generator as a page shows it."""
+
+    drift: timedelta
+    enrolled_at: datetime
+
+    @property
+    def off(self) -> bool:
+        """Whether its clock is so far from ours that somebody should set one of them."""
+        return abs(self.drift) > timedelta(seconds=rules.TOTP_STEP_SECONDS)
+
+    @property
+    def words(self) -> str:
+        """The clock in words."""
+        seconds = int(abs(self.drift).total_seconds())
+        if not seconds:
+            return "its clock agrees with ours"
+        return f"its clock is {seconds} s {'ahead of' if self.drift > timedelta() else 'behind'} ours"
+
+
+@dataclass(frozen=True)
+class SecurityKey:
+    """A security key or passkey as a page shows it."""
+
+    id: int
+    name: str
+    synced: bool
+    enrolled_at: datetime
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Everything a person can show beside the password."""
+
+    generator: Generator | None
+    keys: tuple[SecurityKey, ...]
+    recovery_left: int
+    recovery_made_at: datetime | None
+
+    @property
+    def few_codes(self) -> bool:
+        """Whether a new sheet of recovery codes is due."""
+        return self.recovery_left < 3
+
+
+def factors(username: str) -> Factors:
+    """The second factors of one person."""
+    totp = TotpDevice.objects.filter(user__username=username, confirmed=True).first()
+    sheet = (
+        RecoverySheet.objects.filter(user__username=username)
+        .annotate(left=Count("codes", filter=Q(codes__used_at=None)))
+        .first()
+    )
+    return Factors(
+        generator=Generator(timedelta(seconds=totp.drift * rules.TOTP_STEP_SECONDS), totp.created_at) if totp else None,
+        keys=tuple(
+            SecurityKey(key.pk, key.name, key.synced, key.created_at, key.last_used_at)
+            for key in Passkey.objects.filter(user__username=username).order_by("pk")
+        ),
+        recovery_left=sheet.left if sheet else 0,
+        recovery_made_at=sheet.made_at if sheet else None,
+    )
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    """An open session as a page shows it; `key` is the name of its row, not its cookie."""
+
+    key: str
+    began: datetime
+    last_seen: datetime
+    source: str
+    agent: str
+
+
+def sessions(username: str, *, idle: timedelta, absolute: timedelta) -> tuple[SessionRow, ...]:
+    """A person's sessions that are still open, the newest first."""
+    now = timezone.now()
+    rows = StaffSession.objects.filter(
+        person__username=username, expire_date__gt=now, last_seen__gt=now - idle, began__gt=now - absolute
+    )
+    return tuple(
+        SessionRow(row.session_key, row.began, row.last_seen, row.source, row.agent)
+        for row in rows.order_by("-last_seen", "session_key")
+        if row.began is not None and row.last_seen is not None
+    )
+
+
+@dataclass(frozen=True)
+class ResetRow:
+    """An act of two that takes somebody's factors away."""
+
+    person: str
+    reason: str
+    asked_by: str
+    asked_at: datetime
+    agreed_by: str
+    closed_at: datetime | None
+
+
+def resets_waiting() -> tuple[ResetRow, ...]:
+    """What one person asked for and no second one has agreed to yet."""
+    return _resets(state=FactorReset.State.ASKED, asked_at__gt=timezone.now() - rules.RESET_OPEN_FOR)
+
+
+def reset_waiting(username: str) -> ResetRow | None:
+    """The one about this person, if there is one."""
+    return next((row for row in resets_waiting() if row.person == username), None)
+
+
+def resets_untold(username: str) -> tuple[ResetRow, ...]:
+    """What was done to this person's factors and not shown to them yet."""
+    return _resets(person=username, state=FactorReset.State.DONE, told_at=None)
+
+
+def _resets(**narrowed: object) -> tuple[ResetRow, ...]:
+    return tuple(
+        ResetRow(row.person, row.reason, row.asked_by, row.asked_at, row.agreed_by, row.closed_at)
+        for row in FactorReset.objects.filter(**narrowed).order_by("asked_at", "pk")
+    )
 
 
 def permissions_of(username: str) -> frozenset[Permission]:

@@ -112,6 +112,7 @@ class KeyForm(LifeForm):
 
 
 @access.requires(Permission.CLIENT_MANAGE)
+@access.step_up
 @require_http_methods(["GET", "POST"])
 def issue(request: HttpRequest, name: str) -> HttpResponse:
     """A new key, shown on this answer and nowhere else."""
@@ -136,6 +137,7 @@ def issue(request: HttpRequest, name: str) -> HttpResponse:
 
 
 @access.requires(Permission.CLIENT_MANAGE)
+@access.step_up
 @require_http_methods(["GET", "POST"])
 def rotate(request: HttpRequest, name: str, prefix: str) -> HttpResponse:
     """A key for a key: the new one is shown on this answer, the old one goes on for as long as is said."""
@@ -160,6 +162,7 @@ def rotate(request: HttpRequest, name: str, prefix: str) -> HttpResponse:
 
 
 @access.requires(Permission.CLIENT_MANAGE)
+@access.step_up
 @require_POST
 def revoke(request: HttpRequest, name: str, prefix: str) -> HttpResponse:
     """End a key now; running answers under it stop within seconds."""

@@ -25,6 +25,13 @@ class ThemeForm(forms.Form):
     )
 
 
+FACTOR_WORDS = {
+    "recovery_code": "a recovery code",
+    "security_key": "a security key",
+    "totp": "a one-time code",
+}
+
+
 @access.signed_in_only
 @require_GET
 def page(request: HttpRequest) -> HttpResponse:
@@ -37,6 +44,14 @@ def page(request: HttpRequest) -> HttpResponse:
         "began": began,
         "ends": began + timedelta(seconds=middleware.ABSOLUTE_S),
         "idle_minutes": middleware.IDLE_S // 60,
+        "factors": accounts.factors(access.actor(request)),
+        "sessions": accounts.sessions(
+            access.actor(request),
+            idle=timedelta(seconds=middleware.IDLE_S),
+            absolute=timedelta(seconds=middleware.ABSOLUTE_S),
+        ),
+        "this_session": access.row_key(request),
+        "factor_words": FACTOR_WORDS[access.factor(request)],
         "form": ThemeForm(initial={"theme": context.Shell(request).theme or "auto"}),
     }
     return render(request, "console/profile/page.html", shown)

@@ -45,6 +45,7 @@ def index(request: HttpRequest) -> HttpResponse:
             {"person": person, "locked": person.locked_until is not None and person.locked_until > now}
             for person in accounts.people()
         ],
+        "resets": accounts.resets_waiting(),
         "roles": [RoleRow(role.label, tuple(sorted(GRANTS[role]))) for role in Role],
         "apart": [(str(one), str(other)) for one, other in APART],
         "may_manage": access.may(request, Permission.STAFF_MANAGE),
@@ -53,6 +54,7 @@ def index(request: HttpRequest) -> HttpResponse:
 
 
 @access.requires(Permission.STAFF_MANAGE)
+@access.step_up_to_post
 @require_http_methods(["GET", "POST"])
 def detail(request: HttpRequest, username: str) -> HttpResponse:
     """One person; a post replaces their roles."""
@@ -73,6 +75,7 @@ def detail(request: HttpRequest, username: str) -> HttpResponse:
 
 
 @access.requires(Permission.STAFF_MANAGE)
+@access.step_up
 @require_POST
 def deactivate(request: HttpRequest, username: str) -> HttpResponse:
     """End a person's access at their next request."""

@@ -42,10 +42,11 @@ class Visitor:
     name: str
     context: BrowserContext
     page: Page
+    home: str
     problems: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> Page:
-        self.page.goto(self.box.console_url + path)
+        self.page.goto(self.home + path)
         return self.page
 
     def sign_in(self) -> Visitor:
@@ -58,6 +59,13 @@ class Visitor:
         page.get_by_role("button", name="Sign in").click()
         page.get_by_role("heading", name="Overview").wait_for()
         return self
+
+    def step_up_if_asked(self) -> None:
+        """Show the second factor again, where it is more than five minutes old."""
+        if self.page.get_by_role("heading", name="Show your second factor again").count():
+            self.page.get_by_label("Code").fill(self.box.code(self.name))
+            self.page.get_by_role("button", name="Go on").click()
+            self.page.wait_for_url(lambda url: "/step-up" not in url)
 
     def approve(self, change_id: int) -> None:
         """Sign a change with both factors again."""
@@ -91,14 +99,14 @@ Visit = Callable[..., Visitor]
 
 @pytest.fixture
 def visit(box: Box, chromium: Browser, sessions: dict[str, Any]) -> Iterator[Visit]:
-    """`visit("alice")`: alice with a browser, signed in; `visit("")`: a stranger."""
+    """`visit("alice")`: alice with a browser, signed in; `visit("")`: a stranger. `home`: under another name of the box."""
     visitors: list[Visitor] = []
 
-    def come(name: str, **context: Any) -> Visitor:
+    def come(name: str, *, home: str = "", **context: Any) -> Visitor:
         kept = {"storage_state": sessions[name]} if name in sessions else {}
         opened = chromium.new_context(**kept, **context)
         opened.set_default_timeout(PATIENCE_MS)
-        visitor = Visitor(box, name, opened, opened.new_page())
+        visitor = Visitor(box, name, opened, opened.new_page(), home or box.console_url)
         visitors.append(visitor)
         watch(visitor)
         if name and not kept:
@@ -117,7 +125,7 @@ def watch(visitor: Visitor) -> None:
     """Note what a page must never do: complain, break, or speak to anybody but the box."""
 
     def asked(request: Request) -> None:
-        if not request.url.startswith((visitor.box.console_url + "/", "data:,")):
+        if not request.url.startswith((visitor.home + "/", "data:,")):
             visitor.problems.append(f"asked another host: {request.url}")
 
     def said(message: ConsoleMessage) -> None:

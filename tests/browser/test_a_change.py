@@ -91,6 +91,7 @@ def test_a_client_is_registered_and_its_key_is_shown_once(box: Box, visit: Visit
     page.get_by_label("Progress note").check()
     page.get_by_label("TREAT: treatment", exact=True).check()
     page.get_by_role("button", name="Register").click()
+    erin.step_up_if_asked()
     page.get_by_role("button", name="Issue a key").click()
     shown = page.locator("code.secret").inner_text()
     assert shown.startswith("iwk_")

@@ -13,6 +13,8 @@ FILLED = {
     "import_id": "1",
     "change_id": "1",
     "alert_id": "1",
+    "key_id": "1",
+    "key": "0" * 40,
     "shard": "1",
     "seq": "1",
     "digest": "a" * 64,

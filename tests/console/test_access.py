@@ -18,6 +18,7 @@ pytestmark = pytest.mark.django_db
 PERMISSIONS: dict[str, str | None] = {
     "sign-in": None,
     "sign-in-code": None,
+    "sign-in-clock": None,
     "sign-out": None,
     "status": None,
     "overview": "overview:view",
@@ -50,8 +51,21 @@ PERMISSIONS: dict[str, str | None] = {
     "staff": "staff:view",
     "person": "staff:manage",
     "person-deactivate": "staff:manage",
+    "person-factors": "staff:view",
+    "person-reset-ask": "staff:manage",
+    "person-reset-agree": "staff:agree",
+    "person-reset-withdraw": "staff:manage",
+    "person-sign-out": "staff:manage",
     "profile": "own",
     "profile-theme": "own",
+    "profile-generator": "own",
+    "profile-generator-remove": "own",
+    "profile-key-new": "own",
+    "profile-key-remove": "own",
+    "profile-recovery": "own",
+    "profile-sessions-end-all": "own",
+    "profile-session-end": "own",
+    "step-up": "own",
     "audit": "audit:view",
     "audit-verify": "audit:verify",
     "audit-record": "audit:view",
@@ -61,6 +75,7 @@ PERMISSIONS: dict[str, str | None] = {
     "alert-acknowledge": "alert:acknowledge",
 }
 METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
+ENDS_THE_SESSION = ("profile-sessions-end-all", "post")
 CLOSED = [address for address in addresses() if address.permission is not None]
 
 
@@ -108,6 +123,10 @@ def test_each_role_opens_exactly_what_it_grants_by_every_method(role: Role) -> N
             response = getattr(person.browser, method)(address.path)
             refused = response.status_code == 403
             assert refused == (address.permission not in granted), f"{role} {method} {address.path}"
+            if (address.name, method) == ENDS_THE_SESSION:
+                assert response["Location"] == "/sign-in"
+                person = enter(cast.Member("somebody", password), Client(raise_request_exception=True))
+                continue
             assert not response.get("Location", "").startswith("/sign-in"), f"{role} {method} {address.path}"
 
 
@@ -118,7 +137,7 @@ def test_a_person_without_a_role_opens_only_their_own_pages(door: Enter) -> None
     accounts.enrol_totp(actor="test", username="newcomer", seed=cast.SEED, confirmed=True)
     newcomer = enter(cast.Member("newcomer", "newcomer-has-a-long-password"), Client())
     opened = [address.name for address in CLOSED if newcomer.get(address.path).status_code == 200]
-    assert opened == ["profile"]
+    assert opened == ["profile", "profile-generator", "profile-key-new", "profile-recovery", "step-up"]
 
 
 def test_a_refused_page_leaves_a_record_with_its_request_id(door: Enter) -> None:

@@ -1,14 +1,11 @@
 """Writing about people: creating them, their factors and keys, and checking who stands at the door.
 
-Failure counters are written outside of any transaction that a refusal could roll back (SECURITY.md, finding 2).
+One file beside this one for each factor, for sessions, and for the act of two that takes somebody's factors away.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
-import time
 from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
@@ -21,22 +18,37 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from django.utils import timezone
 
 from appliance.accounts import rules
 from appliance.accounts.errors import PersonError, SigningKeyError, SignInRefusedError
-from appliance.accounts.models import Person, SigningKey, TotpDevice
+from appliance.accounts.models import Person, SigningKey
 from appliance.accounts.permissions import Permission, granted
+from appliance.accounts.services import sessions
+from appliance.accounts.services.attempts import count_failure as _count_failure
+from appliance.accounts.services.attempts import locked_person as _locked_person
+from appliance.accounts.services.codes import check_code, confirm_totp, enrol_totp
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
 from appliance.audit.services import unaudited
-from appliance.keyring import services as keyring
 from provisioning import approval
+
+__all__ = [
+    "check_code",
+    "check_password",
+    "confirm_totp",
+    "create_person",
+    "deactivate",
+    "enrol_totp",
+    "prove",
+    "set_roles",
+    "signed_in",
+    "signed_out",
+    "stepped_up",
+]
 
 _SALT_BYTES = 16
 _NONCE_BYTES = 12
-_SEED_BYTES = 20
 _SCRYPT = {"length": 32, "n": 2**15, "r": 8, "p": 1}
 
 
@@ -87,36 +99,9 @@ def deactivate(*, actor: str, username: str) -> None:
     person = _locked_person(username)
     person.is_active = False
     person.save(update_fields=["is_active"])
+    # Whoever is let in again begins a new session; the old ones do not come back to life.
+    sessions.forget(person)
     audit.record(actor=actor, action=Action.PERSON_DEACTIVATED, target=username)
-
-
-@transaction.atomic
-def enrol_totp(*, actor: str, username: str, seed: bytes | None = None, confirmed: bool = False) -> bytes:
-    """Give a person a new code generator and return its seed (20 bytes); it counts after `confirm_totp`."""
-    person = _locked_person(username)
-    seed = seed or secrets.token_bytes(_SEED_BYTES)
-    TotpDevice.objects.filter(user_id=person.pk, **({} if confirmed else {"confirmed": False})).delete()
-    device = TotpDevice.objects.create(user_id=person.pk, name="one-time code", confirmed=confirmed, sealed_seed=b"")
-    device.sealed_seed = keyring.seal(seed, aad=_seed_aad(device))
-    device.save(update_fields=["sealed_seed"])
-    audit.record(
-        actor=actor, action=Action.PERSON_TOTP_ENROLLED, target=username, outcome="ok" if confirmed else "waiting"
-    )
-    return seed
-
-
-@transaction.atomic
-def confirm_totp(*, actor: str, username: str, code: str) -> bool:
-    """Make the new generator count, when the person shows a code of it; the old one goes."""
-    person = _locked_person(username)
-    device = TotpDevice.objects.select_for_update().filter(user_id=person.pk, confirmed=False).first()
-    if device is None or not _use_code(device, code):
-        return False
-    TotpDevice.objects.filter(user_id=person.pk, confirmed=True).delete()
-    device.confirmed = True
-    device.save(update_fields=["confirmed"])
-    audit.record(actor=actor, action=Action.PERSON_TOTP_ENROLLED, target=username)
-    return True
 
 
 @unaudited("the door records the sign-in and the refusal; this only compares")
@@ -135,31 +120,15 @@ def check_password(*, actor: str, password: str) -> Person:
     return person
 
 
-@unaudited("the door records the sign-in and the refusal; this only compares")
-def check_code(*, actor: str, code: str) -> TotpDevice:
-    """The person's device, its step used up by this code, or SignInRefusedError."""
-    device: TotpDevice | None = TotpDevice.objects.filter(
-        user__username=actor, user__is_active=True, confirmed=True
-    ).first()
-    person = Person.objects.filter(username=actor).first()
-    if person is None or device is None or rules.locked(until=person.locked_until, now=timezone.now()):
-        raise SignInRefusedError
-    if not _use_code(device, code):
-        _count_failure(person)
-        raise SignInRefusedError
-    Person.objects.filter(pk=person.pk).update(failures=0, locked_until=None)
-    return device
-
-
 @transaction.atomic
-def signed_in(*, actor: str, source: str) -> None:
-    """Record that both factors were right."""
+def signed_in(*, actor: str, source: str, factors: Sequence[str] = ("password", "totp")) -> None:
+    """Record that both factors were right, and which they were."""
     Person.objects.filter(username=actor).update(last_login=timezone.now())
     audit.record(
         actor=actor,
         action=Action.PERSON_SIGNED_IN,
         target=actor,
-        detail={"source": source, "factors": ["password", "totp"]},
+        detail={"source": source, "factors": list(factors)},
     )
 
 
@@ -167,6 +136,12 @@ def signed_in(*, actor: str, source: str) -> None:
 def signed_out(*, actor: str) -> None:
     """Record the end of a session by its owner."""
     audit.record(actor=actor, action=Action.PERSON_SIGNED_OUT, target=actor)
+
+
+@transaction.atomic
+def stepped_up(*, actor: str, factor: str) -> None:
+    """Record that a second factor was shown again before a sensitive act."""
+    audit.record(actor=actor, action=Action.PERSON_STEPPED_UP, target=actor, detail={"factor": factor})
 
 
 @unaudited("the approval that uses the key leaves the record")
@@ -208,30 +183,3 @@ def _open_private_key(key: SigningKey, password: str) -> Ed25519PrivateKey:
 
 def _derive(password: str, salt: bytes) -> bytes:
     return Scrypt(salt=salt, **_SCRYPT).derive(b"isoward-signing-key\n" + password.encode())
-
-
-def _use_code(device: TotpDevice, code: str) -> bool:
-    seed = keyring.open_(bytes(device.sealed_seed), aad=_seed_aad(device))
-    step = rules.matching_step(seed=seed, code=code, now=time.time(), last_step=device.last_step)
-    # Compare and set: of two posts of one code, one finds the step already used.
-    return step is not None and TotpDevice.objects.filter(pk=device.pk, last_step__lt=step).update(last_step=step) == 1
-
-
-def _count_failure(person: Person) -> None:
-    Person.objects.filter(pk=person.pk).update(failures=F("failures") + 1)
-    person.refresh_from_db(fields=["failures"])
-    until = rules.lock_after(person.failures, timezone.now())
-    if until is not None:
-        Person.objects.filter(pk=person.pk).update(locked_until=until, failures=0)
-        audit.refuse(actor=person.username, action=Action.PERSON_LOCKED, target=person.username, outcome="locked")
-
-
-def _locked_person(username: str) -> Person:
-    person = Person.objects.select_for_update().filter(username=username).first()
-    if person is None:
-        raise PersonError(f"There is nobody called {username}.")
-    return person
-
-
-def _seed_aad(device: TotpDevice) -> bytes:
-    return b"totp:" + hashlib.sha256(f"{device.pk}:{device.user_id}".encode()).digest()
