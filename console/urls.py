@@ -8,6 +8,7 @@ from console.pages import (
     changes,
     client_keys,
     clients,
+    first_boot,
     gpus,
     media,
     overview,
@@ -24,6 +25,8 @@ urlpatterns = [
     path("sign-in", sign_in.password, name="sign-in"),
     path("sign-in/code", sign_in.code, name="sign-in-code"),
     path("sign-out", sign_in.sign_out, name="sign-out"),
+    path("first-boot", first_boot.secret, name="first-boot"),
+    path("first-boot/people", first_boot.people, name="first-boot-people"),
     path("status", status.page, name="status"),
     # Service
     path("", overview.page, name="overview"),
@@ -58,6 +61,7 @@ urlpatterns = [
     path("staff", staff.index, name="staff"),
     path("staff/<str:username>", staff.detail, name="person"),
     path("staff/<str:username>/deactivate", staff.deactivate, name="person-deactivate"),
+    path("staff/<str:username>/patients", staff.patients, name="person-patients"),
     path("profile", profile.page, name="profile"),
     path("profile/theme", profile.theme, name="profile-theme"),
     # Assurance

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from appliance.accounts.models import Person, SigningKey, TotpDevice
+from appliance.accounts.models import FirstBoot, Person, SigningKey, TotpDevice
 from appliance.accounts.permissions import Permission, Role, granted
 from provisioning.approval import RosterEntry
 
@@ -17,6 +17,7 @@ class PersonRow:
     username: str
     display_name: str
     roles: tuple[Role, ...]
+    phi_view: bool
     is_active: bool
     has_code: bool
     signing_key_id: str
@@ -34,6 +35,7 @@ def people() -> tuple[PersonRow, ...]:
             username=person.username,
             display_name=person.display_name,
             roles=tuple(Role(role) for role in person.roles),
+            phi_view=person.may_see_patients,
             is_active=person.is_active,
             has_code=person.pk in with_code,
             signing_key_id=keys.get(person.username, ""),
@@ -48,6 +50,11 @@ def people() -> tuple[PersonRow, ...]:
 def person(username: str) -> PersonRow | None:
     """One person, or None."""
     return next((row for row in people() if row.username == username), None)
+
+
+def is_first_boot() -> bool:
+    """Whether this machine has never had anybody."""
+    return not (Person.objects.exists() or FirstBoot.objects.filter(done_at__isnull=False).exists())
 
 
 def permissions_of(username: str) -> frozenset[Permission]:

@@ -71,6 +71,7 @@ class CodeForm(forms.Form):
 @sensitive_post_parameters("password")
 @access.public("the first step of sign-in")
 @require_http_methods(["GET", "POST"])
+@access.takes(PasswordForm, "next")
 def password(request: HttpRequest) -> HttpResponse:
     """Step one: name and password."""
     wanted = access.local_path(request.POST.get("next", "") or request.GET.get("next", ""))
@@ -98,6 +99,7 @@ def password(request: HttpRequest) -> HttpResponse:
 @sensitive_post_parameters("code")
 @access.public("the second step of sign-in")
 @require_http_methods(["GET", "POST"])
+@access.takes(CodeForm, "next")
 def code(request: HttpRequest) -> HttpResponse:
     """Step two: the one-time code; only now is anybody signed in."""
     wanted = access.local_path(request.POST.get("next", "") or request.GET.get("next", ""))
@@ -123,6 +125,7 @@ def code(request: HttpRequest) -> HttpResponse:
 
 @access.public("ends whatever session there is, a half-begun one too")
 @require_POST
+@access.takes()
 def sign_out(request: HttpRequest) -> HttpResponse:
     """End this session here and on the machine."""
     if access.is_signed_in(request):

@@ -21,13 +21,14 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from django.utils import timezone
 
 from appliance.accounts import rules
 from appliance.accounts.errors import PersonError, SigningKeyError, SignInRefusedError
 from appliance.accounts.models import Person, SigningKey, TotpDevice
-from appliance.accounts.permissions import Permission, granted
+from appliance.accounts.permissions import Permission, granted, may_hold_phi
+from appliance.accounts.services import directory
+from appliance.accounts.services.attempts import count_failure, locked_person
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
 from appliance.audit.services import unaudited
@@ -68,15 +69,29 @@ def set_roles(*, actor: str, username: str, roles: Sequence[str]) -> None:
     if actor == username:
         raise PersonError("Nobody changes their own roles; ask another administrator.")
     rules.check_roles(roles)
-    person = _locked_person(username)
+    person = locked_person(username)
+    if person.directory_id:
+        raise PersonError(f"The roles of {username} come from the directory. Change the groups there.")
     before, person.roles = list(person.roles), sorted(set(roles))
-    person.save(update_fields=["roles"])
-    audit.record(
-        actor=actor,
-        action=Action.PERSON_ROLES_SET,
-        target=username,
-        detail={"before": before, "after": list(person.roles)},
-    )
+    # The right to see patients' text does not outlive the role it was given for.
+    lost = person.phi_view and not may_hold_phi(person.roles)
+    person.phi_view = person.phi_view and not lost
+    person.save(update_fields=["roles", "phi_view"])
+    detail: dict[str, audit.Json] = {"before": before, "after": list(person.roles)}
+    if lost:
+        detail["phi_view"] = False
+    audit.record(actor=actor, action=Action.PERSON_ROLES_SET, target=username, detail=detail)
+
+
+@transaction.atomic
+def set_phi_right(*, actor: str, username: str, allowed: bool) -> None:
+    """Give or take the right to be shown patients' text. It opens no page by itself."""
+    person = locked_person(username)
+    if allowed:
+        rules.check_phi_right(actor=actor, username=username, roles=person.roles)
+    person.phi_view = allowed
+    person.save(update_fields=["phi_view"])
+    audit.record(actor=actor, action=Action.PERSON_PHI_RIGHT_SET, target=username, detail={"phi_view": allowed})
 
 
 @transaction.atomic
@@ -84,7 +99,7 @@ def deactivate(*, actor: str, username: str) -> None:
     """End a person's access at their next request; their name and what they approved stay."""
     if actor == username:
         raise PersonError("Nobody deactivates themselves; ask another administrator.")
-    person = _locked_person(username)
+    person = locked_person(username)
     person.is_active = False
     person.save(update_fields=["is_active"])
     audit.record(actor=actor, action=Action.PERSON_DEACTIVATED, target=username)
@@ -93,7 +108,7 @@ def deactivate(*, actor: str, username: str) -> None:
 @transaction.atomic
 def enrol_totp(*, actor: str, username: str, seed: bytes | None = None, confirmed: bool = False) -> bytes:
     """Give a person a new code generator and return its seed (20 bytes); it counts after `confirm_totp`."""
-    person = _locked_person(username)
+    person = locked_person(username)
     seed = seed or secrets.token_bytes(_SEED_BYTES)
     TotpDevice.objects.filter(user_id=person.pk, **({} if confirmed else {"confirmed": False})).delete()
     device = TotpDevice.objects.create(user_id=person.pk, name="one-time code", confirmed=confirmed, sealed_seed=b"")
@@ -108,7 +123,7 @@ def enrol_totp(*, actor: str, username: str, seed: bytes | None = None, confirme
 @transaction.atomic
 def confirm_totp(*, actor: str, username: str, code: str) -> bool:
     """Make the new generator count, when the person shows a code of it; the old one goes."""
-    person = _locked_person(username)
+    person = locked_person(username)
     device = TotpDevice.objects.select_for_update().filter(user_id=person.pk, confirmed=False).first()
     if device is None or not _use_code(device, code):
         return False
@@ -123,6 +138,8 @@ def confirm_totp(*, actor: str, username: str, code: str) -> bool:
 def check_password(*, actor: str, password: str) -> Person:
     """The person whose name and password these are, or SignInRefusedError; the same work for every reason."""
     person = Person.objects.filter(username=actor).first()
+    if directory.keeps(person):
+        return directory.check_password(actor=actor, person=person, password=password)
     if person is None:
         make_password(password)  # the same cost as a real check, so that time tells no names
         raise SignInRefusedError
@@ -130,7 +147,7 @@ def check_password(*, actor: str, password: str) -> Person:
     if not person.is_active or rules.locked(until=person.locked_until, now=timezone.now()):
         raise SignInRefusedError
     if not right:
-        _count_failure(person)
+        count_failure(person)
         raise SignInRefusedError
     return person
 
@@ -145,7 +162,7 @@ def check_code(*, actor: str, code: str) -> TotpDevice:
     if person is None or device is None or rules.locked(until=person.locked_until, now=timezone.now()):
         raise SignInRefusedError
     if not _use_code(device, code):
-        _count_failure(person)
+        count_failure(person)
         raise SignInRefusedError
     Person.objects.filter(pk=person.pk).update(failures=0, locked_until=None)
     return device
@@ -215,22 +232,6 @@ def _use_code(device: TotpDevice, code: str) -> bool:
     step = rules.matching_step(seed=seed, code=code, now=time.time(), last_step=device.last_step)
     # Compare and set: of two posts of one code, one finds the step already used.
     return step is not None and TotpDevice.objects.filter(pk=device.pk, last_step__lt=step).update(last_step=step) == 1
-
-
-def _count_failure(person: Person) -> None:
-    Person.objects.filter(pk=person.pk).update(failures=F("failures") + 1)
-    person.refresh_from_db(fields=["failures"])
-    until = rules.lock_after(person.failures, timezone.now())
-    if until is not None:
-        Person.objects.filter(pk=person.pk).update(locked_until=until, failures=0)
-        audit.refuse(actor=person.username, action=Action.PERSON_LOCKED, target=person.username, outcome="locked")
-
-
-def _locked_person(username: str) -> Person:
-    person = Person.objects.select_for_update().filter(username=username).first()
-    if person is None:
-        raise PersonError(f"There is nobody called {username}.")
-    return person
 
 
 def _seed_aad(device: TotpDevice) -> bytes:
