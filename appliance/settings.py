@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "appliance.keyring",
     "appliance.alerts",
     "appliance.changes",
+    "appliance.reviews",
     "inference.policy",
     "inference.telemetry",
     "inference.clients",

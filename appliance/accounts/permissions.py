@@ -18,6 +18,8 @@ from enum import StrEnum
 class Permission(StrEnum):
     """`<resource>:<verb>`, alphabetical."""
 
+    ACCESS_REVIEW = "access:review"
+    ACCESS_VIEW = "access:view"
     ALERT_ACKNOWLEDGE = "alert:acknowledge"
     ALERT_VIEW = "alert:view"
     AUDIT_VERIFY = "audit:verify"
@@ -91,6 +93,8 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.CHANGE_VIEW,
         Permission.PHI_GRANT,
         Permission.STAFF_VIEW,
+        Permission.ACCESS_REVIEW,
+        Permission.ACCESS_VIEW,
     },
     Role.SECURITY_OFFICER: _EVERYONE
     | {
@@ -100,6 +104,8 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.CHANGE_VIEW,
         Permission.STAFF_VIEW,
         Permission.ALERT_ACKNOWLEDGE,
+        Permission.ACCESS_REVIEW,
+        Permission.ACCESS_VIEW,
     },
     Role.AUDITOR: _EVERYONE
     | {
@@ -108,6 +114,7 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.CHANGE_VIEW,
         Permission.CLIENT_VIEW,
         Permission.STAFF_VIEW,
+        Permission.ACCESS_VIEW,
     },
 }
 
@@ -138,6 +145,7 @@ APART: tuple[Apart, ...] = (
     Apart(Permission.STAFF_MANAGE, Permission.CHANGE_APPROVE, "could make the second approver"),
     Apart(Permission.STAFF_MANAGE, Permission.AUDIT_VIEW, "could watch what is known of their own acts"),
     Apart(Permission.STAFF_MANAGE, Permission.PHI_GRANT, "could make an account and open patients' text to it"),
+    Apart(Permission.STAFF_MANAGE, Permission.ACCESS_REVIEW, "could give access and then find it in order"),
     Apart(Permission.STAFF_MANAGE, PhiRight.VIEW, "would see patients' text while running the machine"),
     Apart(Permission.PHI_GRANT, PhiRight.VIEW, "would have opened patients' text to a colleague and to themselves"),
 )

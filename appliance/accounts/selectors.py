@@ -18,6 +18,7 @@ class PersonRow:
     display_name: str
     roles: tuple[Role, ...]
     phi_view: bool
+    from_directory: bool
     is_active: bool
     has_code: bool
     signing_key_id: str
@@ -36,6 +37,7 @@ def people() -> tuple[PersonRow, ...]:
             display_name=person.display_name,
             roles=tuple(Role(role) for role in person.roles),
             phi_view=person.may_see_patients,
+            from_directory=bool(person.directory_id),
             is_active=person.is_active,
             has_code=person.pk in with_code,
             signing_key_id=keys.get(person.username, ""),
@@ -55,6 +57,11 @@ def person(username: str) -> PersonRow | None:
 def is_first_boot() -> bool:
     """Whether this machine has never had anybody."""
     return not (Person.objects.exists() or FirstBoot.objects.filter(done_at__isnull=False).exists())
+
+
+def first_person_at() -> datetime | None:
+    """When this machine came to its first person; None while it has nobody."""
+    return Person.objects.order_by("created_at").values_list("created_at", flat=True).first()
 
 
 def permissions_of(username: str) -> frozenset[Permission]:

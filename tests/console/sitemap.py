@@ -13,6 +13,7 @@ FILLED = {
     "import_id": "1",
     "change_id": "1",
     "alert_id": "1",
+    "review_id": "1",
     "shard": "1",
     "seq": "1",
     "digest": "a" * 64,

@@ -53,6 +53,13 @@ PERMISSIONS: dict[str, str | None] = {
     "person": "staff:manage",
     "person-deactivate": "staff:manage",
     "person-patients": "phi:grant",
+    "reviews": "access:view",
+    "review-begin": "access:review",
+    "review": "access:view",
+    "review-decide": "access:review",
+    "review-sign": "access:review",
+    "review-csv": "access:view",
+    "review-json": "access:view",
     "profile": "own",
     "profile-theme": "own",
     "audit": "audit:view",
@@ -139,7 +146,18 @@ def test_the_menu_lists_exactly_the_pages_this_person_may_open(door: Enter) -> N
         person = door(username)
         page = text(person.get("/profile"))
         nav = page[page.index('id="nav"') : page.index("</nav>")]
-        for path in ("/queue", "/media", "/releases", "/changes", "/clients", "/staff", "/audit", "/gpus", "/alerts"):
+        for path in (
+            "/queue",
+            "/media",
+            "/releases",
+            "/changes",
+            "/clients",
+            "/staff",
+            "/audit",
+            "/gpus",
+            "/alerts",
+            "/access-reviews",
+        ):
             assert (f'href="{path}"' in nav) == (person.get(path).status_code == 200), f"{username} {path}"
 
 
