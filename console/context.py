@@ -72,6 +72,11 @@ class Shell:
         return f"{verb} {self._serving.name} {self._serving.version}"
 
     @property
+    def has_provider(self) -> bool:
+        """Whether the site names an identity provider."""
+        return settings.SITE.oidc is not None
+
+    @property
     def is_first_boot(self) -> bool:
         """Whether the sign-in page has nobody to let in, and says where to begin."""
         return accounts.is_first_boot()

@@ -13,6 +13,7 @@ from console.pages import (
     media,
     overview,
     profile,
+    provider,
     queue,
     releases,
     reviews,
@@ -25,6 +26,8 @@ urlpatterns = [
     # Without sign-in
     path("sign-in", sign_in.password, name="sign-in"),
     path("sign-in/code", sign_in.code, name="sign-in-code"),
+    path("sign-in/provider", provider.go, name="sign-in-provider"),
+    path("sign-in/provider/callback", provider.back, name="sign-in-provider-back"),
     path("sign-out", sign_in.sign_out, name="sign-out"),
     path("first-boot", first_boot.secret, name="first-boot"),
     path("first-boot/people", first_boot.people, name="first-boot-people"),

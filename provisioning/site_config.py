@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from provisioning import site_directory
+from provisioning import site_directory, site_oidc
 
 DEFAULT_PATH = Path("/etc/appliance/site.toml")
 ENVIRONMENT_KEY = "ISOWARD_SITE"
@@ -27,6 +27,7 @@ ENVIRONMENT_KEY = "ISOWARD_SITE"
 # sun_path in the kernel's sockaddr_un is 108 bytes with the closing zero.
 SOCKET_PATH_LIMIT = 107
 SLOTS = ("a", "b")
+OPTIONAL = ("webhooks", "directory", "oidc")
 
 # The length each secret must have, in bytes; None means bounded text (PEM).
 SECRET_SIZES: dict[str, int | None] = {
@@ -38,7 +39,7 @@ SECRET_SIZES: dict[str, int | None] = {
     "engine-api-key": 64,
 }
 # Given to this box by somebody else, so site_keys makes none: needed only with the table they belong to.
-GIVEN_SECRETS = ("directory-bind",)
+GIVEN_SECRETS = ("directory-bind", "oidc-client")
 SECRET_TEXT_LIMIT = 4096
 
 
@@ -122,6 +123,8 @@ class Site:
     """Empty, as without the table [webhooks]: nobody is told anything."""
     directory: site_directory.Directory | None
     """None, as without the table [directory]: everybody who signs in is known here alone."""
+    oidc: site_oidc.Provider | None
+    """None, as without the table [oidc]: nobody is sent to an identity provider."""
 
     @property
     def releases_dir(self) -> Path:
@@ -264,7 +267,7 @@ def read(path: Path) -> Site:
         for name in ("site", "paths", "postgres", "redis", "console", "api", "engine", "gpus")
     }
     # The tables that may be missing: without them this machine opens no connection to anybody.
-    tables |= {name: _Table(path, document, name) for name in ("webhooks", "directory") if name in document}
+    tables |= {name: _Table(path, document, name) for name in OPTIONAL if name in document}
     if document:
         raise SiteError(f"{path}: {min(document)} is not a known table; remove it")
     site = _site(path, tables)
@@ -294,6 +297,7 @@ def _site(path: Path, tables: dict[str, _Table]) -> Site:
         expected_gpus=tables["gpus"].number("expected", 0, 64),
         webhooks=_destinations(path, tables["webhooks"].texts("allowed")) if "webhooks" in tables else (),
         directory=site_directory.read(tables["directory"]) if "directory" in tables else None,
+        oidc=site_oidc.read(tables["oidc"]) if "oidc" in tables else None,
     )
 
 

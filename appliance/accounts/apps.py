@@ -16,8 +16,9 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         """Hold the site's groups to the roles there are; a process with a mapping that cannot stand does not start."""
-        directory = settings.SITE.directory
+        site = settings.SITE
         try:
-            rules.check_directory_roles(directory.roles if directory else ())
+            rules.check_directory_roles(site.directory.roles if site.directory else (), "directory")
+            rules.check_directory_roles(site.oidc.roles if site.oidc else (), "oidc")
         except DirectoryRolesError as error:
             raise ImproperlyConfigured(str(error)) from error

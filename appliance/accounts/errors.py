@@ -45,6 +45,16 @@ class DirectoryUnavailableError(AccountError):
     code = "directory_unavailable"
 
 
+class ProviderRefusedError(AccountError):
+    """The identity provider's answer does not prove who this is. `reason` is for the record; the person reads one text."""
+
+    code = "provider_refused"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The identity provider's answer was not accepted. Start again; if it stays so, tell IT.")
+        self.reason = reason
+
+
 class DirectoryRolesError(AccountError):
     """The site file gives a role to a group that no group can have."""
 

@@ -140,7 +140,7 @@ class Apart:
 
 # The matrix of duties. A row is added here and nowhere else: rules, pages, the database and the tests read it.
 APART: tuple[Apart, ...] = (
-    Apart(Permission.CHANGE_PROPOSE, Permission.CHANGE_APPROVE, "could carry part of a change alone"),
+    Apart(Permission.CHANGE_PROPOSE, Permission.CHANGE_APPROVE, "could vote on what they proposed"),
     Apart(Permission.RELEASE_IMPORT, Permission.CHANGE_APPROVE, "could bring in a model and vote for it"),
     Apart(Permission.STAFF_MANAGE, Permission.CHANGE_APPROVE, "could make the second approver"),
     Apart(Permission.STAFF_MANAGE, Permission.AUDIT_VIEW, "could watch what is known of their own acts"),

@@ -68,14 +68,14 @@ def check_phi_right(*, actor: str, username: str, roles: Sequence[str]) -> None:
         )
 
 
-def check_directory_roles(roles: Iterable[str]) -> None:
+def check_directory_roles(roles: Iterable[str], table: str = "directory") -> None:
     """DirectoryRolesError for a role that does not exist or may not come from a directory."""
     for role in sorted(roles):
         if role not in {known.value for known in Role}:
-            raise DirectoryRolesError(f"directory.roles.{role}: there is no such role; write one of {', '.join(Role)}")
+            raise DirectoryRolesError(f"{table}.roles.{role}: there is no such role; write one of {', '.join(Role)}")
         if role in NEVER_FROM_DIRECTORY:
             raise DirectoryRolesError(
-                f"directory.roles.{role}: an approver's signing key opens with a password kept on this machine, so "
+                f"{table}.roles.{role}: an approver's signing key opens with a password kept on this machine, so "
                 "approvers are local accounts; remove the line and create them with create_person"
             )
 

@@ -37,6 +37,11 @@ class ReviewRow:
         return tuple(one.username for one in self.decisions if one.verdict is rules.Verdict.REVOKE)
 
     @property
+    def left_out(self) -> str:
+        """Who signed without anybody having decided about them; "" when another reviewer had."""
+        return "" if self.signed_by in {one.username for one in self.decisions} else self.signed_by
+
+    @property
     def is_as_signed(self) -> bool:
         """Whether every word is the one that was signed; a row changed past the service is not."""
         return self.signed_at is not None and self.digest == rules.digest(

@@ -87,9 +87,7 @@ def password(request: HttpRequest) -> HttpResponse:
             _record_refusal(request, name, "password")
             form.add_error(None, str(refusal) if isinstance(refusal, SignInRefusedError) else str(SignInRefusedError()))
         else:
-            request.session.flush()
-            request.session[_PENDING] = person.get_username()
-            request.session[_PENDING_AT] = time.time()
+            pend(request, person.get_username())
             return redirect(_with_next("sign-in-code", wanted))
     ended = ENDED_SAYS.get(request.session.pop(access.ENDED, ""), "")
     context = {"form": form, "next": wanted, "ended": ended}
@@ -132,6 +130,13 @@ def sign_out(request: HttpRequest) -> HttpResponse:
         people.signed_out(actor=access.actor(request))
     auth.logout(request)
     return redirect("sign-in")
+
+
+def pend(request: HttpRequest, name: str) -> None:
+    """A new session between the steps, for somebody whose first factor was right. It opens nothing."""
+    request.session.flush()
+    request.session[_PENDING] = name
+    request.session[_PENDING_AT] = time.time()
 
 
 def _begin(request: HttpRequest, device: Device) -> None:

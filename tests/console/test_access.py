@@ -18,6 +18,8 @@ pytestmark = pytest.mark.django_db
 PERMISSIONS: dict[str, str | None] = {
     "sign-in": None,
     "sign-in-code": None,
+    "sign-in-provider": None,
+    "sign-in-provider-back": None,
     "sign-out": None,
     "status": None,
     "first-boot": None,

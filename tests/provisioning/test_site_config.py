@@ -125,6 +125,53 @@ def test_an_odd_directory_is_refused_and_there_is_no_key_that_turns_its_tls_off(
     assert named in str(refusal.value)
 
 
+OIDC = """
+[oidc]
+issuer = "https://idp.hospital.test/realm"
+authorization_endpoint = "https://idp.hospital.test/authorize"
+token_endpoint = "https://idp.hospital.test/token"
+jwks_uri = "https://idp.hospital.test/jwks"
+ca_file = "/etc/appliance/idp-ca.pem"
+timeout_s = 5
+client_id = "isoward"
+redirect_uri = "https://isoward.hospital.test/sign-in/provider/callback"
+username_claim = "preferred_username"
+name_claim = "name"
+groups_claim = "groups"
+[oidc.roles]
+viewer = ["isoward-viewers"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('jwks_uri = "https://', 'jwks_uri = "http://', "oidc.jwks_uri is 'http://"),
+        ('token_endpoint = "https://', 'token_endpoint = "https://user@', "oidc.token_endpoint"),
+        ("/authorize", "/authorize?a=b", "oidc.authorization_endpoint"),
+        ("idp.hospital.test/token", "idp.hospital.test:x/token", "oidc.token_endpoint"),
+        ('client_id = "isoward"\n', "", "oidc.client_id is missing"),
+        ("timeout_s = 5", "timeout_s = 0", "oidc.timeout_s is 0"),
+        ('viewer = ["isoward-viewers"]', "viewer = [1]", "oidc.roles.viewer"),
+        ("timeout_s = 5", "timeout_s = 5\nverify = false", "oidc.verify is not a known key"),
+    ],
+)
+def test_an_odd_identity_provider_is_refused_and_it_is_spoken_to_by_https_alone(
+    site_toml: Path, old: str, new: str, named: str
+) -> None:
+    plain = site_toml.read_text()
+    assert site_config.read(site_toml).oidc is None
+    site_toml.write_text(plain + OIDC)
+    provider = site_config.read(site_toml).oidc
+    assert provider is not None
+    assert provider.roles == {"viewer": ("isoward-viewers",)}
+    assert old in OIDC
+    site_toml.write_text(plain + OIDC.replace(old, new, 1))
+    with pytest.raises(site_config.SiteError) as refusal:
+        site_config.read(site_toml)
+    assert named in str(refusal.value)
+
+
 def test_the_directorys_secret_is_somebody_elses_and_a_missing_one_says_where_it_goes(site_toml: Path) -> None:
     site = site_config.read(site_toml)
     site_keys.create_missing(site)

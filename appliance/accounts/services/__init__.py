@@ -176,7 +176,7 @@ def signed_in(*, actor: str, source: str) -> None:
         actor=actor,
         action=Action.PERSON_SIGNED_IN,
         target=actor,
-        detail={"source": source, "factors": ["password", "totp"]},
+        detail={"source": source, "factors": [directory.first_factor(actor), "totp"]},
     )
 
 

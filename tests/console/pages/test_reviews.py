@@ -51,7 +51,7 @@ def test_a_review_is_opened_decided_signed_and_bob_is_out(grace: SignedIn, door:
     assert "The access of bob has ended." in text(grace.browser.post(f"{path}/sign", follow=True))
     assert bob.get("/profile")["Location"].startswith("/sign-in")
     page = text(grace.get(path))
-    assert "Ended with it: the access of bob." in page
+    assert "Ended with it: the access of bob. The access of grace is left to another reviewer." in page
     assert reviews.reviews()[0].digest in page
     assert "Decide" not in page
 
