@@ -15,7 +15,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "appliance.settings")
 app = Celery("isoward")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(
-    ["inference.clients", "inference.queue", "inference.releases", "inference.telemetry", "appliance.changes"]
+    [
+        "inference.clients",
+        "inference.queue",
+        "inference.releases",
+        "inference.telemetry",
+        "appliance.changes",
+        "appliance.reviews",
+    ]
 )
 
 # The door's own work for a worker: what a batch's lines may hold is decided there.
@@ -30,6 +37,7 @@ SCHEDULE = [
     ("close unanswered intents", "inference.queue.tasks.close_unanswered", 300.0),
     ("watch refused attempts", "inference.clients.tasks.watch_attempts", 15.0),
     ("sweep imports", "inference.releases.tasks.sweep", 15.0),
+    ("watch access reviews", "appliance.reviews.tasks.watch", 3600.0),
     ("execute approved changes", "appliance.changes.tasks.execute_approved", 5.0),
 ]
 app.conf.beat_schedule = {name: {"task": task, "schedule": every} for name, task, every in SCHEDULE}

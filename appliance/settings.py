@@ -26,6 +26,8 @@ ROOT_URLCONF = "appliance.urls"
 WSGI_APPLICATION = "appliance.wsgi.application"
 
 INSTALLED_APPS = [
+    # First, so that its refusals stand before Django's createsuperuser and changepassword.
+    "appliance.accounts",
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "django.contrib.messages",
@@ -35,9 +37,9 @@ INSTALLED_APPS = [
     "django_otp",
     "appliance.audit",
     "appliance.keyring",
-    "appliance.accounts",
     "appliance.alerts",
     "appliance.changes",
+    "appliance.reviews",
     "inference.policy",
     "inference.telemetry",
     "inference.clients",

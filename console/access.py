@@ -5,6 +5,8 @@ Leaves to `appliance.accounts` which role grants what, and to each app's rules w
 
 - Every view is marked: `@requires(Permission.X)`, `@signed_in_only` for a person's own pages, or `@public(why)`.
 - `@step_up` below it, for an act that somebody else at an open screen must not do: a second factor of the last five minutes.
+- A page that shows patients' text says so as well: `@requires(Permission.X, patients=True)` asks the person's own right.
+- A form holds the fields its page names in `@takes` and no other: nothing is set by naming it (BAD_INPUTS.md 145).
 - Refusals are recorded after the refused act was rolled back, in a transaction of their own.
 - An act is tried inside `attempt`: a refusal becomes one sentence with its code and the request id, never a 500.
 """
@@ -19,6 +21,7 @@ from functools import wraps
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
+from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -31,6 +34,7 @@ from appliance.alerts.errors import AlertError
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
 from appliance.changes.errors import ChangeError
+from appliance.reviews.errors import ReviewError
 from console.pages import errors
 from inference.clients.errors import ClientError
 from inference.queue.errors import QueueError
@@ -46,7 +50,9 @@ FACTOR_AT = "factor_at"
 STEP_UP_S = 5 * 60
 
 WELL, DEGRADED, FAILED = "well", "degraded", "failed"
-REFUSALS = (AccountError, AlertError, ChangeError, ClientError, QueueError, ReleaseError)
+REFUSALS = (AccountError, AlertError, ChangeError, ClientError, QueueError, ReleaseError, ReviewError)
+
+_FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 
 View = TypeVar("View", bound=Callable[..., HttpResponse])
 
@@ -79,9 +85,25 @@ def may(request: HttpRequest, permission: Permission) -> bool:
     return is_signed_in(request) and bool(request.user.may(permission))  # type: ignore[union-attr]  # a Person once signed in
 
 
-def requires(permission: Permission) -> Callable[[View], View]:
-    """Show the page only to people with both factors and this permission."""
-    return _guard(permission, lambda request: may(request, permission))
+def may_see_patients(request: HttpRequest) -> bool:
+    """Whether this person may be shown patients' text; no permission says so, and this opens no page."""
+    return is_signed_in(request) and bool(request.user.may_see_patients)  # type: ignore[union-attr]  # as in `may`
+
+
+def requires(permission: Permission, *, patients: bool = False) -> Callable[[View], View]:
+    """Show the page only to people with both factors, this permission, and, for patients' text, that right too."""
+
+    def allowed(request: HttpRequest) -> bool:
+        return may(request, permission) and (not patients or may_see_patients(request))
+
+    guard = _guard(permission, allowed)
+
+    def decorate(view: View) -> View:
+        guarded = guard(view)
+        guarded.patients = patients  # type: ignore[attr-defined]  # read by the test of the whole list
+        return guarded
+
+    return decorate
 
 
 def signed_in_only(view: View) -> View:
@@ -178,6 +200,39 @@ def _came_from(request: HttpRequest) -> str:
     if came.netloc != request.get_host():
         return reverse("overview")
     return local_path(came.path + (f"?{came.query}" if came.query else ""))
+
+
+def takes(*fields: str | type[forms.BaseForm]) -> Callable[[View], View]:
+    """The fields a post to this page may hold, by name or by form; with any other the whole request is refused."""
+    known = {"csrfmiddlewaretoken"}
+    for field in fields:
+        known |= {field} if isinstance(field, str) else set(field.base_fields)  # type: ignore[attr-defined]  # made by forms.Form's metaclass
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def strict(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if request.method == "POST" and _odd_body(request, known):
+                # Neither the names nor the values are kept: both are whatever somebody typed.
+                audit.refuse(
+                    actor=actor(request) if is_signed_in(request) else "unknown",
+                    target=f"{request.method} {request.path}"[:200],
+                    outcome=errors.UNKNOWN_FIELD.code,
+                    detail={"request_id": request_id(request)},
+                )
+                return errors.unknown_field(request)
+            return view(request, *args, **kwargs)
+
+        strict.takes = frozenset(known)  # type: ignore[attr-defined]  # read by the test of the whole list
+        return strict  # type: ignore[return-value]  # wraps() keeps the signature, which mypy cannot see
+
+    return decorate
+
+
+def _odd_body(request: HttpRequest, known: set[str]) -> bool:
+    """A field or a file nobody asked for, or a body that is no form at all (JSON, text)."""
+    if request.content_type not in _FORMS:
+        return bool(request.body)
+    return bool(set(request.POST) - known or request.FILES)
 
 
 def request_id(request: HttpRequest) -> str:

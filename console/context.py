@@ -13,6 +13,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 
+from appliance.accounts import selectors as accounts
 from appliance.accounts.permissions import Role
 from console import access, current, navigation
 from inference.releases import selectors as releases
@@ -69,6 +70,16 @@ class Shell:
             return "Nothing is serving"
         verb = "Not answering:" if self._serving.degraded_since else "Serving"
         return f"{verb} {self._serving.name} {self._serving.version}"
+
+    @property
+    def has_provider(self) -> bool:
+        """Whether the site names an identity provider."""
+        return settings.SITE.oidc is not None
+
+    @property
+    def is_first_boot(self) -> bool:
+        """Whether the sign-in page has nobody to let in, and says where to begin."""
+        return accounts.is_first_boot()
 
     @cached_property
     def groups(self) -> tuple[navigation.Group, ...]:

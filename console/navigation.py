@@ -67,7 +67,7 @@ MENU: tuple[tuple[str, tuple[Link, ...]], ...] = (
             Link("Changes", "changes", _my_changes, "waiting for you"),
         ),
     ),
-    ("Access", (Link("Clients", "clients"), Link("Staff", "staff"))),
+    ("Access", (Link("Clients", "clients"), Link("Staff", "staff"), Link("Access review", "reviews"))),
     ("Assurance", (Link("Audit", "audit"),)),
     ("Box", (Link("GPUs", "gpus"), Link("Alerts", "alerts", _open_alerts, "not taken on"))),
 )

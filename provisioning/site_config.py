@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from provisioning import site_directory, site_oidc
+
 DEFAULT_PATH = Path("/etc/appliance/site.toml")
 ENVIRONMENT_KEY = "ISOWARD_SITE"
 
 # sun_path in the kernel's sockaddr_un is 108 bytes with the closing zero.
 SOCKET_PATH_LIMIT = 107
 SLOTS = ("a", "b")
+OPTIONAL = ("webhooks", "directory", "oidc")
 
 # The length each secret must have, in bytes; None means bounded text (PEM).
 SECRET_SIZES: dict[str, int | None] = {
@@ -35,6 +38,8 @@ SECRET_SIZES: dict[str, int | None] = {
     "sealer-key": None,
     "engine-api-key": 64,
 }
+# Given to this box by somebody else, so site_keys makes none: needed only with the table they belong to.
+GIVEN_SECRETS = ("directory-bind", "oidc-client")
 SECRET_TEXT_LIMIT = 4096
 
 
@@ -136,6 +141,10 @@ class Site:
     expected_gpus: int
     webhooks: tuple[Destination, ...]
     """Empty, as without the table [webhooks]: nobody is told anything."""
+    directory: site_directory.Directory | None
+    """None, as without the table [directory]: everybody who signs in is known here alone."""
+    oidc: site_oidc.Provider | None
+    """None, as without the table [oidc]: nobody is sent to an identity provider."""
 
     @property
     def releases_dir(self) -> Path:
@@ -156,14 +165,15 @@ class Site:
 
     def secret(self, name: str) -> bytes:
         """Read one secret; refuse it when others could have read it or when its size is wrong."""
-        if name not in SECRET_SIZES:
+        if name not in SECRET_SIZES and name not in GIVEN_SECRETS:
             raise SiteError(f"there is no secret named {name!r}")
         path = self.secrets_dir / name
+        maker = "write it there, mode 0600" if name in GIVEN_SECRETS else "site_keys makes it"
         try:
             # O_NOFOLLOW: a link would let whoever can write the directory point at another file.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            raise SiteError(f"secret {name}: cannot read {path}: {error.strerror}; site_keys makes it") from None
+            raise SiteError(f"secret {name}: cannot read {path}: {error.strerror}; {maker}") from None
         with os.fdopen(descriptor, "rb") as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode) or facts.st_mode & 0o077:
@@ -184,7 +194,7 @@ def _is_address(host: str) -> bool:
 
 
 def _check_secret_size(name: str, size: int) -> None:
-    expected = SECRET_SIZES[name]
+    expected = SECRET_SIZES.get(name)
     if expected is not None and size != expected:
         raise SiteError(f"secret {name}: {size} bytes, must be exactly {expected}")
     if not 0 < size <= SECRET_TEXT_LIMIT:
@@ -243,6 +253,18 @@ class _Table:
             raise SiteError(f"{self._path}: {self._name}.{key} must be a list of at least one text")
         return tuple(values)
 
+    def lists(self, key: str) -> dict[str, tuple[str, ...]]:
+        """A table of lists of texts, one per name."""
+        values: dict[str, Any] = self._take(key, dict, "a table with one list of texts per name")
+        for name, texts in values.items():
+            if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
+                raise self.refusal(f"{key}.{name}", "must be a list of at least one text")
+        return {name: tuple(texts) for name, texts in values.items()}
+
+    def refusal(self, key: str, says: str) -> SiteError:
+        """The error for one key of this table."""
+        return SiteError(f"{self._path}: {self._name}.{key} {says}")
+
     def path(self, key: str) -> Path:
         return self._absolute(key, self.text(key))
 
@@ -272,9 +294,8 @@ def read(path: Path) -> Site:
         name: _Table(path, document, name)
         for name in ("site", "paths", "postgres", "redis", "console", "api", "engine", "gpus")
     }
-    # The one table that may be missing: without it this machine opens no connection to anybody.
-    if "webhooks" in document:
-        tables["webhooks"] = _Table(path, document, "webhooks")
+    # The tables that may be missing: without them this machine opens no connection to anybody.
+    tables |= {name: _Table(path, document, name) for name in OPTIONAL if name in document}
     if document:
         raise SiteError(f"{path}: {min(document)} is not a known table; remove it")
     site = _site(path, tables)
@@ -303,6 +324,8 @@ def _site(path: Path, tables: dict[str, _Table]) -> Site:
         engine=_engine(tables["engine"]),
         expected_gpus=tables["gpus"].number("expected", 0, 64),
         webhooks=_destinations(path, tables["webhooks"].texts("allowed")) if "webhooks" in tables else (),
+        directory=site_directory.read(tables["directory"]) if "directory" in tables else None,
+        oidc=site_oidc.read(tables["oidc"]) if "oidc" in tables else None,
     )
 
 

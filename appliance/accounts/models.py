@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
@@ -12,7 +13,15 @@ from django.db.models import F, Q
 from django_otp.models import Device
 
 from appliance.accounts import rules
-from appliance.accounts.permissions import Permission, Role, conflicting_roles, granted
+from appliance.accounts.permissions import (
+    PHI_ROLES,
+    Permission,
+    Role,
+    conflicting_roles,
+    granted,
+    may_hold_phi,
+    roles_without_phi,
+)
 
 
 def _roles_apart() -> Q:
@@ -20,6 +29,12 @@ def _roles_apart() -> Q:
     for one, other in conflicting_roles():
         together |= Q(roles__contains=[one.value, other.value])
     return ~together
+
+
+def _phi_apart() -> Q:
+    needs = Q(roles__overlap=sorted(role.value for role in PHI_ROLES))
+    bars = Q(roles__overlap=[role.value for role in roles_without_phi()])
+    return Q(phi_view=False) | (needs & ~bars)
 
 
 class Person(AbstractBaseUser):  # type: ignore[django-manager-missing]  # from django-otp, untyped
@@ -30,7 +45,11 @@ class Person(AbstractBaseUser):  # type: ignore[django-manager-missing]  # from 
     roles = ArrayField(
         models.CharField(max_length=32, choices=[(r.value, r.label) for r in Role]), default=list, blank=True
     )
+    # No role carries this: see `permissions.PhiRight`.
+    phi_view = models.BooleanField(default=False)
     is_active = models.BooleanField(default=True)
+    # The directory's own id for somebody whose password it keeps; empty for people of this machine alone.
+    directory_id = models.CharField(max_length=120, blank=True, default="")
     created_at = models.DateTimeField(auto_now_add=True)
     failures = models.PositiveIntegerField(default=0)
     locked_until = models.DateTimeField(null=True, blank=True)
@@ -42,6 +61,23 @@ class Person(AbstractBaseUser):  # type: ignore[django-manager-missing]  # from 
     class Meta:
         constraints = [
             models.CheckConstraint(name="accounts_person_duties_apart", condition=_roles_apart()),
+            models.CheckConstraint(name="accounts_person_phi_apart", condition=_phi_apart()),
+            # An unknown role grants nothing today and could grant something to whoever names one tomorrow.
+            models.CheckConstraint(
+                name="accounts_person_known_roles",
+                condition=Q(roles__contained_by=sorted(role.value for role in Role)),
+            ),
+            models.UniqueConstraint(
+                name="accounts_person_once_in_directory", fields=["directory_id"], condition=~Q(directory_id="")
+            ),
+            models.CheckConstraint(
+                name="accounts_person_directory_keeps_password",
+                condition=Q(directory_id="")
+                | (
+                    Q(password__startswith=UNUSABLE_PASSWORD_PREFIX)
+                    & ~Q(roles__overlap=sorted(role.value for role in rules.NEVER_FROM_DIRECTORY))
+                ),
+            ),
             models.CheckConstraint(
                 name="accounts_person_username", condition=Q(username__regex=r"^[a-z][a-z0-9._-]{1,31}$")
             ),
@@ -55,6 +91,11 @@ class Person(AbstractBaseUser):  # type: ignore[django-manager-missing]  # from 
     def may(self, permission: Permission) -> bool:
         """Whether this person holds the permission now."""
         return permission in self.permissions
+
+    @property
+    def may_see_patients(self) -> bool:
+        """Whether this person may be shown patients' text; the permission of the page is asked beside it."""
+        return self.is_active and self.phi_view and may_hold_phi(self.roles)
 
 
 class TotpDevice(Device):  # type: ignore[misc]  # django-otp ships no types
@@ -220,5 +261,27 @@ class SigningKey(models.Model):
         constraints = [
             models.UniqueConstraint(
                 name="accounts_signing_key_one_current", fields=["person"], condition=Q(retired_at__isnull=True)
+            ),
+        ]
+
+
+class FirstBoot(models.Model):
+    """The one row about how this machine came to its first people. Once `done_at` is set it stays as it is."""
+
+    number = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    secret_digest = models.CharField(max_length=64)
+    expires_at = models.DateTimeField()
+    tries = models.PositiveSmallIntegerField(default=0)
+    # The one sitting that may finish; each right secret begins a new one and ends the one before.
+    sitting_digest = models.CharField(max_length=64, blank=True, default="")
+    sealed_seeds = models.BinaryField(default=b"")
+    done_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="accounts_first_boot_one_row", condition=Q(number=1)),
+            models.CheckConstraint(
+                name="accounts_first_boot_done_keeps_nothing",
+                condition=Q(done_at__isnull=True) | Q(secret_digest="", sitting_digest="", sealed_seeds=b""),
             ),
         ]

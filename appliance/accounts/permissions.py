@@ -2,17 +2,24 @@
 
 Pages name a Permission on the line above them and the menu names the same member. Rules such as "not the proposer" are
 not permissions; they live with the changes.
+
+- A permission opens pages. Whether patients' text may be shown on one is a right of its own (`PhiRight`): no role grants
+  it, it is given to one person by somebody who does not manage staff, and it is looked at beside a permission, never instead.
+- Everything here is data. The database holds the same (see `models.Person`), so that no row can say otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Permission(StrEnum):
     """`<resource>:<verb>`, alphabetical."""
 
+    ACCESS_REVIEW = "access:review"
+    ACCESS_VIEW = "access:view"
     ALERT_ACKNOWLEDGE = "alert:acknowledge"
     ALERT_VIEW = "alert:view"
     AUDIT_VERIFY = "audit:verify"
@@ -24,6 +31,7 @@ class Permission(StrEnum):
     CLIENT_VIEW = "client:view"
     GPU_VIEW = "gpu:view"
     OVERVIEW_VIEW = "overview:view"
+    PHI_GRANT = "phi:grant"
     QUEUE_VIEW = "queue:view"
     RELEASE_IMPORT = "release:import"
     RELEASE_VIEW = "release:view"
@@ -32,12 +40,19 @@ class Permission(StrEnum):
     STAFF_VIEW = "staff:view"
 
 
+class PhiRight(StrEnum):
+    """What no role grants: whether a person may be shown what patients' records say."""
+
+    VIEW = "phi:view"
+
+
 class Role(StrEnum):
     """The hospital's own jobs; a person may have several that do not conflict."""
 
     APP_OWNER = "app_owner"
     APPROVER = "approver"
     AUDITOR = "auditor"
+    CLINICIAN_REVIEWER = "clinician_reviewer"
     IT_ADMIN = "it_admin"
     MODEL_OPERATOR = "model_operator"
     PRIVACY_OFFICER = "privacy_officer"
@@ -76,8 +91,18 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.CHANGE_VIEW,
     },
     Role.APP_OWNER: _EVERYONE | {Permission.CLIENT_VIEW, Permission.CLIENT_MANAGE},
+    Role.CLINICIAN_REVIEWER: _EVERYONE | {Permission.CHANGE_VIEW, Permission.CLIENT_VIEW},
     Role.PRIVACY_OFFICER: _EVERYONE
-    | {Permission.AUDIT_VIEW, Permission.AUDIT_VERIFY, Permission.CLIENT_VIEW, Permission.CHANGE_VIEW},
+    | {
+        Permission.AUDIT_VIEW,
+        Permission.AUDIT_VERIFY,
+        Permission.CLIENT_VIEW,
+        Permission.CHANGE_VIEW,
+        Permission.PHI_GRANT,
+        Permission.STAFF_VIEW,
+        Permission.ACCESS_REVIEW,
+        Permission.ACCESS_VIEW,
+    },
     Role.SECURITY_OFFICER: _EVERYONE
     | {
         Permission.AUDIT_VIEW,
@@ -87,6 +112,8 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.STAFF_VIEW,
         Permission.STAFF_AGREE,
         Permission.ALERT_ACKNOWLEDGE,
+        Permission.ACCESS_REVIEW,
+        Permission.ACCESS_VIEW,
     },
     Role.AUDITOR: _EVERYONE
     | {
@@ -95,15 +122,40 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.CHANGE_VIEW,
         Permission.CLIENT_VIEW,
         Permission.STAFF_VIEW,
+        Permission.ACCESS_VIEW,
     },
 }
 
-# Held by one person, these let that person act alone.
-APART: tuple[tuple[Permission, Permission], ...] = (
-    (Permission.CHANGE_PROPOSE, Permission.CHANGE_APPROVE),
-    (Permission.RELEASE_IMPORT, Permission.CHANGE_APPROVE),
-    (Permission.STAFF_MANAGE, Permission.CHANGE_APPROVE),
-    (Permission.STAFF_MANAGE, Permission.AUDIT_VIEW),
+# Only these may be given the right to be shown patients' text: their work is to judge it.
+PHI_ROLES: frozenset[Role] = frozenset({Role.CLINICIAN_REVIEWER})
+
+Right = Permission | PhiRight
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Two rights that no one person may hold together, and what that person could do alone."""
+
+    one: Right
+    other: Right
+    why: str
+
+    @property
+    def pair(self) -> frozenset[Right]:
+        """The two, in no order."""
+        return frozenset({self.one, self.other})
+
+
+# The matrix of duties. A row is added here and nowhere else: rules, pages, the database and the tests read it.
+APART: tuple[Apart, ...] = (
+    Apart(Permission.CHANGE_PROPOSE, Permission.CHANGE_APPROVE, "could vote on what they proposed"),
+    Apart(Permission.RELEASE_IMPORT, Permission.CHANGE_APPROVE, "could bring in a model and vote for it"),
+    Apart(Permission.STAFF_MANAGE, Permission.CHANGE_APPROVE, "could make the second approver"),
+    Apart(Permission.STAFF_MANAGE, Permission.AUDIT_VIEW, "could watch what is known of their own acts"),
+    Apart(Permission.STAFF_MANAGE, Permission.PHI_GRANT, "could make an account and open patients' text to it"),
+    Apart(Permission.STAFF_MANAGE, Permission.ACCESS_REVIEW, "could give access and then find it in order"),
+    Apart(Permission.STAFF_MANAGE, PhiRight.VIEW, "would see patients' text while running the machine"),
+    Apart(Permission.PHI_GRANT, PhiRight.VIEW, "would have opened patients' text to a colleague and to themselves"),
 )
 
 
@@ -114,13 +166,24 @@ def granted(roles: Iterable[str]) -> frozenset[Permission]:
     return frozenset().union(*sets)
 
 
-def conflict(roles: Iterable[str]) -> tuple[Permission, Permission] | None:
+def conflict(roles: Iterable[str], *, phi_view: bool = False) -> Apart | None:
     """The first pair of duties that these roles would put in one hand, or None."""
-    held = granted(roles)
-    return next((pair for pair in APART if held.issuperset(pair)), None)
+    held: frozenset[Right] = granted(roles) | ({PhiRight.VIEW} if phi_view else frozenset())
+    return next((apart for apart in APART if held >= apart.pair), None)
+
+
+def may_hold_phi(roles: Iterable[str]) -> bool:
+    """Whether somebody with these roles may be given the right to be shown patients' text."""
+    held = frozenset(roles)
+    return bool(held & PHI_ROLES) and conflict(held, phi_view=True) is None
 
 
 def conflicting_roles() -> tuple[tuple[Role, Role], ...]:
     """Every pair of roles that one person may not hold together; the database holds the same list."""
     roles = sorted(Role)
     return tuple((a, b) for i, a in enumerate(roles) for b in roles[i + 1 :] if conflict((a, b)))
+
+
+def roles_without_phi() -> tuple[Role, ...]:
+    """Every role beside which nobody may be shown patients' text; the database holds the same list."""
+    return tuple(role for role in sorted(Role) if conflict((role,), phi_view=True))

@@ -11,6 +11,7 @@ from django.utils import timezone
 from appliance.accounts import rules
 from appliance.accounts.models import (
     FactorReset,
+    FirstBoot,
     Passkey,
     Person,
     RecoverySheet,
@@ -29,6 +30,8 @@ class PersonRow:
     username: str
     display_name: str
     roles: tuple[Role, ...]
+    phi_view: bool
+    from_directory: bool
     is_active: bool
     has_code: bool
     keys: int
@@ -48,6 +51,8 @@ def people() -> tuple[PersonRow, ...]:
             username=person.username,
             display_name=person.display_name,
             roles=tuple(Role(role) for role in person.roles),
+            phi_view=person.may_see_patients,
+            from_directory=bool(person.directory_id),
             is_active=person.is_active,
             has_code=person.pk in with_code,
             keys=passkeys.get(person.pk, 0),
@@ -187,6 +192,16 @@ def _resets(**narrowed: object) -> tuple[ResetRow, ...]:
         ResetRow(row.person, row.reason, row.asked_by, row.asked_at, row.agreed_by, row.closed_at)
         for row in FactorReset.objects.filter(**narrowed).order_by("asked_at", "pk")
     )
+
+
+def is_first_boot() -> bool:
+    """Whether this machine has never had anybody."""
+    return not (Person.objects.exists() or FirstBoot.objects.filter(done_at__isnull=False).exists())
+
+
+def first_person_at() -> datetime | None:
+    """When this machine came to its first person; None while it has nobody."""
+    return Person.objects.order_by("created_at").values_list("created_at", flat=True).first()
 
 
 def permissions_of(username: str) -> frozenset[Permission]:

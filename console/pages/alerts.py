@@ -26,6 +26,7 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @access.requires(Permission.ALERT_ACKNOWLEDGE)
 @require_POST
+@access.takes()
 def acknowledge(request: HttpRequest, alert_id: int) -> HttpResponse:
     """Take an alert on; it stays open until the fault is over."""
     with access.attempt(request, target=f"alert:{alert_id}") as tried:

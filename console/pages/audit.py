@@ -117,6 +117,7 @@ def detail(request: HttpRequest, shard: int, seq: int) -> HttpResponse:
 
 @access.requires(Permission.AUDIT_VERIFY)
 @require_POST
+@access.takes()
 def verify(request: HttpRequest) -> HttpResponse:
     """Read every record again and hold it against every signed head."""
     began = timezone.now()

@@ -140,6 +140,7 @@ def live(request: HttpRequest, change_id: int) -> HttpResponse:
 @sensitive_post_parameters("password", "code")
 @access.requires(Permission.CHANGE_APPROVE)
 @require_POST
+@access.takes(ApproveForm)
 def approve(request: HttpRequest, change_id: int) -> HttpResponse:
     """Sign the change; the last signature carries it out."""
     form = ApproveForm(request.POST)
@@ -157,6 +158,7 @@ def approve(request: HttpRequest, change_id: int) -> HttpResponse:
 
 @access.requires(Permission.CHANGE_APPROVE)
 @require_POST
+@access.takes(RejectForm)
 def reject(request: HttpRequest, change_id: int) -> HttpResponse:
     """Say no; the change is closed for good."""
     form = RejectForm(request.POST)
@@ -172,6 +174,7 @@ def reject(request: HttpRequest, change_id: int) -> HttpResponse:
 
 @access.requires(Permission.CHANGE_PROPOSE)
 @require_POST
+@access.takes()
 def withdraw(request: HttpRequest, change_id: int) -> HttpResponse:
     """The proposer takes it back."""
     with access.attempt(request, target=f"change:{change_id}") as tried:

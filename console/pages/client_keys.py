@@ -114,6 +114,7 @@ class KeyForm(LifeForm):
 @access.requires(Permission.CLIENT_MANAGE)
 @access.step_up
 @require_http_methods(["GET", "POST"])
+@access.takes(KeyForm, "once")
 def issue(request: HttpRequest, name: str) -> HttpResponse:
     """A new key, shown on this answer and nowhere else."""
     client = _client(name)
@@ -139,6 +140,7 @@ def issue(request: HttpRequest, name: str) -> HttpResponse:
 @access.requires(Permission.CLIENT_MANAGE)
 @access.step_up
 @require_http_methods(["GET", "POST"])
+@access.takes(RotateForm, "once")
 def rotate(request: HttpRequest, name: str, prefix: str) -> HttpResponse:
     """A key for a key: the new one is shown on this answer, the old one goes on for as long as is said."""
     client = _client(name, prefix=prefix)
@@ -164,6 +166,7 @@ def rotate(request: HttpRequest, name: str, prefix: str) -> HttpResponse:
 @access.requires(Permission.CLIENT_MANAGE)
 @access.step_up
 @require_POST
+@access.takes()
 def revoke(request: HttpRequest, name: str, prefix: str) -> HttpResponse:
     """End a key now; running answers under it stop within seconds."""
     with access.attempt(request, target=f"key:{prefix}") as tried:

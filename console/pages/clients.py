@@ -121,6 +121,7 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @access.requires(Permission.CLIENT_MANAGE)
 @require_http_methods(["GET", "POST"])
+@access.takes(ClientForm)
 def create(request: HttpRequest) -> HttpResponse:
     """Register an app with what it may ask for."""
     form = ClientForm(request.POST or None)
@@ -156,6 +157,7 @@ def detail(request: HttpRequest, name: str) -> HttpResponse:
 
 @access.requires(Permission.CLIENT_MANAGE)
 @require_http_methods(["GET", "POST"])
+@access.takes(GrantsForm)
 def grants(request: HttpRequest, name: str) -> HttpResponse:
     """Replace what a client may ask for."""
     client = found(name)
@@ -176,6 +178,7 @@ def grants(request: HttpRequest, name: str) -> HttpResponse:
 
 @access.requires(Permission.CLIENT_MANAGE)
 @require_POST
+@access.takes("active")
 def suspend(request: HttpRequest, name: str) -> HttpResponse:
     """Stop a client, or let it in again."""
     active = request.POST.get("active") == "yes"

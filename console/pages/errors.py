@@ -43,6 +43,18 @@ CSRF = Refusal(
     "Open the page again and repeat the step.",
     "csrf_failed",
 )
+UNKNOWN_FIELD = Refusal(
+    "This form holds a field that its page does not have",
+    "Nothing was changed. This attempt was recorded.",
+    "Go back and use the form of the page itself.",
+    "unknown_field",
+)
+FIRST_BOOT_OVER = Refusal(
+    "This machine already has its people",
+    "They were made by another sitting at the same moment. Nobody was made by this one.",
+    "Sign in, or ask the two who did.",
+    "first_boot_over",
+)
 NOT_FOUND = Refusal(
     "There is no such page",
     "The address names nothing on this machine.",
@@ -72,6 +84,16 @@ def show(request: HttpRequest, refusal: Refusal, status: int) -> HttpResponse:
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001 - as below
     """400."""
     return show(request, BAD_REQUEST, 400)
+
+
+def unknown_field(request: HttpRequest) -> HttpResponse:
+    """400: a field nobody asked for."""
+    return show(request, UNKNOWN_FIELD, 400)
+
+
+def first_boot_over(request: HttpRequest) -> HttpResponse:
+    """409: somebody else was first."""
+    return show(request, FIRST_BOOT_OVER, 409)
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001 - Django passes it by name

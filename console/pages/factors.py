@@ -47,6 +47,7 @@ class NewKeyForm(second_factor.KeyForm):
 @access.step_up
 @require_http_methods(["GET", "POST"])
 @sensitive_post_parameters("code")
+@access.takes(ConfirmForm)
 def generator(request: HttpRequest) -> HttpResponse:
     """A new generator: a post without a code makes its seed and shows it, a post with one confirms it."""
     me = access.actor(request)
@@ -75,6 +76,7 @@ def generator(request: HttpRequest) -> HttpResponse:
 @access.signed_in_only
 @access.step_up
 @require_POST
+@access.takes()
 def generator_remove(request: HttpRequest) -> HttpResponse:
     """Take the generator away, while a key stays."""
     with access.attempt(request, target="factor:totp") as tried:
@@ -87,6 +89,7 @@ def generator_remove(request: HttpRequest) -> HttpResponse:
 @access.signed_in_only
 @access.step_up
 @require_http_methods(["GET", "POST"])
+@access.takes(NewKeyForm)
 def key_new(request: HttpRequest) -> HttpResponse:
     """Enrol a security key or passkey."""
     me, session = access.actor(request), access.row_key(request)
@@ -113,6 +116,7 @@ def key_new(request: HttpRequest) -> HttpResponse:
 @access.signed_in_only
 @access.step_up
 @require_POST
+@access.takes()
 def key_remove(request: HttpRequest, key_id: int) -> HttpResponse:
     """Take one key away, while another factor stays."""
     with access.attempt(request, target=f"factor:key:{key_id}") as tried:
@@ -126,6 +130,7 @@ def key_remove(request: HttpRequest, key_id: int) -> HttpResponse:
 @access.step_up
 @require_http_methods(["GET", "POST"])
 @sensitive_variables("made")
+@access.takes()
 def recovery_codes(request: HttpRequest) -> HttpResponse:
     """Ten new recovery codes, shown on the answer to the post and nowhere else."""
     me = access.actor(request)

@@ -99,6 +99,7 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @access.requires(Permission.RELEASE_IMPORT)
 @require_POST
+@access.takes(ImportForm)
 def start(request: HttpRequest) -> HttpResponse:
     """Begin an import; the row is committed before the worker is told."""
     form = ImportForm(request.POST)
@@ -132,6 +133,7 @@ def live(request: HttpRequest, import_id: int) -> HttpResponse:
 
 @access.requires(Permission.RELEASE_IMPORT)
 @require_POST
+@access.takes()
 def cancel(request: HttpRequest, import_id: int) -> HttpResponse:
     """Stop an import; nothing of it stays on the disk."""
     with access.attempt(request, target=f"import:{import_id}") as tried:

@@ -59,6 +59,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 @access.signed_in_only
 @require_POST
+@access.takes(ThemeForm)
 def theme(request: HttpRequest) -> HttpResponse:
     """Remember the look in this browser; it says nothing about the person, so it needs no row."""
     form = ThemeForm(request.POST)

@@ -111,6 +111,7 @@ def detail(request: HttpRequest, digest: str) -> HttpResponse:
 
 @access.requires(Permission.CHANGE_PROPOSE)
 @require_POST
+@access.takes(ReasonForm)
 def propose(request: HttpRequest, digest: str) -> HttpResponse:
     """Open a change that makes this release serve."""
     return _propose(request, digest, proposing.propose_activation)
@@ -118,6 +119,7 @@ def propose(request: HttpRequest, digest: str) -> HttpResponse:
 
 @access.requires(Permission.CHANGE_PROPOSE)
 @require_POST
+@access.takes(ReasonForm)
 def roll_back(request: HttpRequest, digest: str) -> HttpResponse:
     """Open a change that goes back to this release."""
     return _propose(request, digest, proposing.propose_roll_back)

@@ -13,6 +13,7 @@ from console import access
 
 @access.signed_in_only
 @require_POST
+@access.takes()
 def end_one(request: HttpRequest, key: str) -> HttpResponse:
     """End one of one's own."""
     with access.attempt(request, target=f"session:{key[:12]}") as tried:
@@ -24,6 +25,7 @@ def end_one(request: HttpRequest, key: str) -> HttpResponse:
 
 @access.signed_in_only
 @require_POST
+@access.takes()
 def end_all(request: HttpRequest) -> HttpResponse:
     """End every session of one's own, this one too."""
     me = access.actor(request)
@@ -35,6 +37,7 @@ def end_all(request: HttpRequest) -> HttpResponse:
 
 @access.requires(Permission.STAFF_MANAGE)
 @require_POST
+@access.takes()
 def end_theirs(request: HttpRequest, username: str) -> HttpResponse:
     """End every session of somebody."""
     me = access.actor(request)

@@ -81,6 +81,7 @@ class ClockForm(forms.Form):
 @sensitive_post_parameters("password")
 @access.public("the first step of sign-in")
 @require_http_methods(["GET", "POST"])
+@access.takes(PasswordForm, "next")
 def password(request: HttpRequest) -> HttpResponse:
     """Step one: name and password."""
     wanted = access.local_path(request.POST.get("next", "") or request.GET.get("next", ""))
@@ -97,9 +98,7 @@ def password(request: HttpRequest) -> HttpResponse:
             _record_refusal(request, name, "password")
             form.add_error(None, str(refusal) if isinstance(refusal, SignInRefusedError) else str(SignInRefusedError()))
         else:
-            request.session.flush()
-            request.session[_PENDING] = person.get_username()
-            request.session[_PENDING_AT] = time.time()
+            pend(request, person.get_username())
             return redirect(_with_next("sign-in-code", wanted))
     ended = ENDED_SAYS.get(request.session.pop(access.ENDED, ""), "")
     context = {"form": form, "next": wanted, "ended": ended}
@@ -109,6 +108,7 @@ def password(request: HttpRequest) -> HttpResponse:
 @sensitive_post_parameters("code", "answer")
 @access.public("the second step of sign-in")
 @require_http_methods(["GET", "POST"])
+@access.takes(second_factor.CodeForm, second_factor.KeyForm, "next")
 def code(request: HttpRequest) -> HttpResponse:
     """Step two: a security key, a one-time code or a recovery code; only now is anybody signed in."""
     wanted = access.local_path(request.POST.get("next", "") or request.GET.get("next", ""))
@@ -137,6 +137,7 @@ def code(request: HttpRequest) -> HttpResponse:
 @sensitive_post_parameters("first", "second")
 @access.public("step two for somebody whose generator's clock has run away")
 @require_http_methods(["GET", "POST"])
+@access.takes(ClockForm, "next")
 def clock(request: HttpRequest) -> HttpResponse:
     """Two codes in a row: they find the generator's clock again, and are the second factor."""
     wanted = access.local_path(request.POST.get("next", "") or request.GET.get("next", ""))
@@ -162,6 +163,7 @@ def clock(request: HttpRequest) -> HttpResponse:
 
 @access.public("ends whatever session there is, a half-begun one too")
 @require_POST
+@access.takes()
 def sign_out(request: HttpRequest) -> HttpResponse:
     """End this session here and on the machine."""
     if access.is_signed_in(request):
@@ -210,6 +212,13 @@ def _opened(request: HttpRequest, device: Device, wanted: str) -> HttpResponse:
     return redirect(wanted)
 
 
+def pend(request: HttpRequest, name: str) -> None:
+    """A new session between the steps, for somebody whose first factor was right. It opens nothing."""
+    request.session.flush()
+    request.session[_PENDING] = name
+    request.session[_PENDING_AT] = time.time()
+
+
 def _begin(request: HttpRequest, device: Device) -> None:
     """Make the session: a new id, the device that proved the second factor, and the times it is limited by."""
     person = device.user
@@ -224,7 +233,7 @@ def _begin(request: HttpRequest, device: Device) -> None:
     request.session[access.ROLES] = list(person.roles)
     request.session[access.SOURCE] = access.source(request)
     request.session[access.AGENT] = access.agent(request)
-    people.signed_in(actor=person.get_username(), source=access.source(request), factors=["password", device.kind])
+    people.signed_in(actor=person.get_username(), source=access.source(request), factors=[device.kind])
 
 
 def _record_refusal(request: HttpRequest, name: str, step: str) -> None:

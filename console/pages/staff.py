@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from appliance.accounts import selectors as accounts
 from appliance.accounts import services as people
-from appliance.accounts.permissions import APART, GRANTS, Permission, Role
+from appliance.accounts.permissions import APART, GRANTS, Permission, Role, may_hold_phi
 from console import access
 
 
@@ -22,6 +22,12 @@ class RoleRow:
 
     label: str
     permissions: tuple[str, ...]
+
+
+class PatientsForm(forms.Form):
+    """Whether a person may be shown patients' text."""
+
+    allowed = forms.ChoiceField(choices=[("yes", "yes"), ("no", "no")])
 
 
 class RolesForm(forms.Form):
@@ -42,13 +48,19 @@ def index(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     context = {
         "people": [
-            {"person": person, "locked": person.locked_until is not None and person.locked_until > now}
+            {
+                "person": person,
+                "locked": person.locked_until is not None and person.locked_until > now,
+                "may_be_given": may_hold_phi([role.value for role in person.roles]),
+            }
             for person in accounts.people()
         ],
         "resets": accounts.resets_waiting(),
         "roles": [RoleRow(role.label, tuple(sorted(GRANTS[role]))) for role in Role],
-        "apart": [(str(one), str(other)) for one, other in APART],
+        "apart": APART,
         "may_manage": access.may(request, Permission.STAFF_MANAGE),
+        "may_grant": access.may(request, Permission.PHI_GRANT),
+        "me": access.actor(request),
     }
     return render(request, "console/staff/list.html", context)
 
@@ -56,6 +68,7 @@ def index(request: HttpRequest) -> HttpResponse:
 @access.requires(Permission.STAFF_MANAGE)
 @access.step_up_to_post
 @require_http_methods(["GET", "POST"])
+@access.takes(RolesForm)
 def detail(request: HttpRequest, username: str) -> HttpResponse:
     """One person; a post replaces their roles."""
     person = accounts.person(username)
@@ -77,10 +90,28 @@ def detail(request: HttpRequest, username: str) -> HttpResponse:
 @access.requires(Permission.STAFF_MANAGE)
 @access.step_up
 @require_POST
+@access.takes()
 def deactivate(request: HttpRequest, username: str) -> HttpResponse:
     """End a person's access at their next request."""
     with access.attempt(request, target=f"person:{username}") as tried:
         people.deactivate(actor=access.actor(request), username=username)
     if not tried.refused:
         access.say(request, access.WELL, f"{username} can no longer sign in. What they approved stays on record.")
+    return redirect("staff")
+
+
+@access.requires(Permission.PHI_GRANT)
+@require_POST
+@access.takes(PatientsForm)
+def patients(request: HttpRequest, username: str) -> HttpResponse:
+    """Give or take the right to be shown patients' text."""
+    form = PatientsForm(request.POST)
+    if not form.is_valid():
+        return redirect("staff")
+    allowed = form.cleaned_data["allowed"] == "yes"
+    with access.attempt(request, target=f"person:{username}") as tried:
+        people.set_phi_right(actor=access.actor(request), username=username, allowed=allowed)
+    if not tried.refused:
+        says = f"{username} may be shown patients' text." if allowed else f"{username} is shown no patients' text."
+        access.say(request, access.WELL, says)
     return redirect("staff")

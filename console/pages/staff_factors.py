@@ -51,6 +51,7 @@ def page(request: HttpRequest, username: str) -> HttpResponse:
 @access.requires(Permission.STAFF_MANAGE)
 @access.step_up
 @require_POST
+@access.takes(ReasonForm)
 def ask(request: HttpRequest, username: str) -> HttpResponse:
     """The first of two."""
     form = ReasonForm(request.POST)
@@ -70,6 +71,7 @@ def ask(request: HttpRequest, username: str) -> HttpResponse:
 @access.step_up
 @require_POST
 @sensitive_variables("code")
+@access.takes()
 def agree(request: HttpRequest, username: str) -> HttpResponse:
     """The second of two; the one code that opens the door is shown on this answer and nowhere else."""
     with access.attempt(request, target=f"person:{username}") as tried:
@@ -81,6 +83,7 @@ def agree(request: HttpRequest, username: str) -> HttpResponse:
 
 @access.requires(Permission.STAFF_MANAGE)
 @require_POST
+@access.takes()
 def withdraw(request: HttpRequest, username: str) -> HttpResponse:
     """Stop it before it is done."""
     with access.attempt(request, target=f"person:{username}") as tried:

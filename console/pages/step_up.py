@@ -23,6 +23,7 @@ from console import access, second_factor
 @sensitive_post_parameters("code", "answer")
 @access.signed_in_only
 @require_http_methods(["GET", "POST"])
+@access.takes(second_factor.CodeForm, second_factor.KeyForm, "next", "again")
 def page(request: HttpRequest) -> HttpResponse:
     """Ask, and go back."""
     wanted = access.local_path(request.POST.get("next", "") or request.GET.get("next", ""))

@@ -1,4 +1,4 @@
-"""The evaluation's cast: five people with random passwords and one-time-code seeds, known to whoever may read var/.
+"""The evaluation's cast: six people with random passwords and one-time-code seeds, known to whoever may read var/.
 
 Decides: who they are and what they may do. Leaves to others: creating them in the product (manage.py create_person).
 On a hospital's box there is no such file and no such command: people enrol their own devices.
@@ -25,6 +25,7 @@ ROLES = {
     "carol": ("Carol Okafor", ["approver"]),
     "dave": ("Dave Petrov", ["auditor"]),
     "erin": ("Erin Tanaka", ["it_admin", "app_owner"]),
+    "grace": ("Grace Adeyemi", ["security_officer"]),
 }
 
 

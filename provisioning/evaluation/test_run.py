@@ -29,6 +29,7 @@ DEBIAN = {
     "openssl": "openssl",
     "node": "nodejs",
     "npm": "npm",
+    "slapd": "slapd",
 }
 HEADERS = {Path("/usr/include/stdlib.h"): "libc6-dev"}
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")

@@ -1,4 +1,5 @@
-"""The cast: alice proposes, bob and carol approve, dave audits and may change nothing, erin administers."""
+"""The cast: alice proposes, bob and carol approve, dave audits and may change nothing, erin administers,
+grace is the security officer."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ ROLES = {
     "carol": ["approver"],
     "dave": ["auditor"],
     "erin": ["it_admin", "app_owner"],
+    "grace": ["security_officer"],
 }
 SEED = b"0123456789abcdefghij"
 

@@ -15,6 +15,7 @@ FILLED = {
     "alert_id": "1",
     "key_id": "1",
     "key": "0" * 40,
+    "review_id": "1",
     "shard": "1",
     "seq": "1",
     "digest": "a" * 64,

@@ -19,8 +19,12 @@ PERMISSIONS: dict[str, str | None] = {
     "sign-in": None,
     "sign-in-code": None,
     "sign-in-clock": None,
+    "sign-in-provider": None,
+    "sign-in-provider-back": None,
     "sign-out": None,
     "status": None,
+    "first-boot": None,
+    "first-boot-people": None,
     "overview": "overview:view",
     "overview-live": "overview:view",
     "queue": "queue:view",
@@ -56,6 +60,14 @@ PERMISSIONS: dict[str, str | None] = {
     "person-reset-agree": "staff:agree",
     "person-reset-withdraw": "staff:manage",
     "person-sign-out": "staff:manage",
+    "person-patients": "phi:grant",
+    "reviews": "access:view",
+    "review-begin": "access:review",
+    "review": "access:view",
+    "review-decide": "access:review",
+    "review-sign": "access:review",
+    "review-csv": "access:view",
+    "review-json": "access:view",
     "profile": "own",
     "profile-theme": "own",
     "profile-generator": "own",
@@ -155,7 +167,18 @@ def test_the_menu_lists_exactly_the_pages_this_person_may_open(door: Enter) -> N
         person = door(username)
         page = text(person.get("/profile"))
         nav = page[page.index('id="nav"') : page.index("</nav>")]
-        for path in ("/queue", "/media", "/releases", "/changes", "/clients", "/staff", "/audit", "/gpus", "/alerts"):
+        for path in (
+            "/queue",
+            "/media",
+            "/releases",
+            "/changes",
+            "/clients",
+            "/staff",
+            "/audit",
+            "/gpus",
+            "/alerts",
+            "/access-reviews",
+        ):
             assert (f'href="{path}"' in nav) == (person.get(path).status_code == 200), f"{username} {path}"
 
 

@@ -43,6 +43,7 @@ def test_it_reads_what_the_evaluation_writes(site_toml: Path) -> None:
         ("[gpus]", '[webhooks]\nallowed = ["app.lan:443"]\n[gpus]', "write a network and a port"),
         ("[gpus]", '[webhooks]\nallowed = ["10.0.0.0/8:0"]\n[gpus]', "write a network and a port"),
         ("[gpus]", "[webhooks]\n[gpus]", "webhooks.allowed is missing"),
+        ("[gpus]", "[directory]\n[gpus]", "directory.host is missing"),
     ],
 )
 def test_it_refuses_an_odd_file_and_names_the_key(site_toml: Path, old: str, new: str, named: str) -> None:
@@ -60,6 +61,122 @@ def test_webhooks_are_off_until_the_site_names_where_they_may_go(site_toml: Path
     site_toml.write_text(site_toml.read_text() + '\n[webhooks]\nallowed = ["10.1.0.0/16:8443", "fd00::/8:443"]\n')
     first, second = site_config.read(site_toml).webhooks
     assert (str(first.network), first.port, str(second.network), second.port) == ("10.1.0.0/16", 8443, "fd00::/8", 443)
+
+
+DIRECTORY = """
+[directory]
+host = "ad.hospital.test"
+port = 389
+tls = "starttls"
+ca_file = "/etc/appliance/directory-ca.pem"
+timeout_s = 5
+bind_dn = "cn=isoward,ou=services,dc=hospital,dc=test"
+user_base = "ou=people,dc=hospital,dc=test"
+user_filter = "(&(objectClass=user)(sAMAccountName={name}))"
+disabled_filter = "(userAccountControl:1.2.840.113556.1.4.803:=2)"
+name_attribute = "sAMAccountName"
+display_attribute = "displayName"
+id_attribute = "objectGUID"
+group_base = "ou=groups,dc=hospital,dc=test"
+group_filter = "(member:1.2.840.113556.1.4.1941:={dn})"
+[directory.roles]
+viewer = ["cn=isoward-viewers,ou=groups,dc=hospital,dc=test"]
+"""
+
+
+def test_without_a_directory_everybody_is_known_here_alone_and_with_one_its_groups_are_read(site_toml: Path) -> None:
+    assert site_config.read(site_toml).directory is None
+    site_toml.write_text(site_toml.read_text() + DIRECTORY)
+    directory = site_config.read(site_toml).directory
+    assert directory is not None
+    assert (directory.host, directory.port, directory.tls, directory.timeout_s) == (
+        "ad.hospital.test",
+        389,
+        "starttls",
+        5,
+    )
+    assert directory.roles == {"viewer": ("cn=isoward-viewers,ou=groups,dc=hospital,dc=test",)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('tls = "starttls"', 'tls = "none"', "directory.tls is 'none'; write one of: starttls, ldaps"),
+        ('tls = "starttls"\n', "", "directory.tls is missing"),
+        ('ca_file = "/etc/', 'ca_file = "etc/', "directory.ca_file must be an absolute path"),
+        ("timeout_s = 5", "timeout_s = 60", "directory.timeout_s is 60"),
+        ("{name}", "x", "directory.user_filter"),
+        ("{name}))", "{name})(cn={name}))", "directory.user_filter"),
+        ("{dn}", "{person}", "directory.group_filter"),
+        ("803:=2)", "803:={name})", "directory.disabled_filter"),
+        ('"(member', '"member', "directory.group_filter"),
+        ("viewer = [", "viewer = 1 #", "directory.roles.viewer must be a list"),
+        ('viewer = ["cn=isoward-viewers,ou=groups,dc=hospital,dc=test"]', "viewer = []", "directory.roles.viewer"),
+        ("timeout_s = 5", "timeout_s = 5\nverify = false", "directory.verify is not a known key"),
+    ],
+)
+def test_an_odd_directory_is_refused_and_there_is_no_key_that_turns_its_tls_off(
+    site_toml: Path, old: str, new: str, named: str
+) -> None:
+    assert old in DIRECTORY
+    site_toml.write_text(site_toml.read_text() + DIRECTORY.replace(old, new, 1))
+    with pytest.raises(site_config.SiteError) as refusal:
+        site_config.read(site_toml)
+    assert named in str(refusal.value)
+
+
+OIDC = """
+[oidc]
+issuer = "https://idp.hospital.test/realm"
+authorization_endpoint = "https://idp.hospital.test/authorize"
+token_endpoint = "https://idp.hospital.test/token"
+jwks_uri = "https://idp.hospital.test/jwks"
+ca_file = "/etc/appliance/idp-ca.pem"
+timeout_s = 5
+client_id = "isoward"
+redirect_uri = "https://isoward.hospital.test/sign-in/provider/callback"
+username_claim = "preferred_username"
+name_claim = "name"
+groups_claim = "groups"
+[oidc.roles]
+viewer = ["isoward-viewers"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('jwks_uri = "https://', 'jwks_uri = "http://', "oidc.jwks_uri is 'http://"),
+        ('token_endpoint = "https://', 'token_endpoint = "https://user@', "oidc.token_endpoint"),
+        ("/authorize", "/authorize?a=b", "oidc.authorization_endpoint"),
+        ("idp.hospital.test/token", "idp.hospital.test:x/token", "oidc.token_endpoint"),
+        ('client_id = "isoward"\n', "", "oidc.client_id is missing"),
+        ("timeout_s = 5", "timeout_s = 0", "oidc.timeout_s is 0"),
+        ('viewer = ["isoward-viewers"]', "viewer = [1]", "oidc.roles.viewer"),
+        ("timeout_s = 5", "timeout_s = 5\nverify = false", "oidc.verify is not a known key"),
+    ],
+)
+def test_an_odd_identity_provider_is_refused_and_it_is_spoken_to_by_https_alone(
+    site_toml: Path, old: str, new: str, named: str
+) -> None:
+    plain = site_toml.read_text()
+    assert site_config.read(site_toml).oidc is None
+    site_toml.write_text(plain + OIDC)
+    provider = site_config.read(site_toml).oidc
+    assert provider is not None
+    assert provider.roles == {"viewer": ("isoward-viewers",)}
+    assert old in OIDC
+    site_toml.write_text(plain + OIDC.replace(old, new, 1))
+    with pytest.raises(site_config.SiteError) as refusal:
+        site_config.read(site_toml)
+    assert named in str(refusal.value)
+
+
+def test_the_directorys_secret_is_somebody_elses_and_a_missing_one_says_where_it_goes(site_toml: Path) -> None:
+    site = site_config.read(site_toml)
+    site_keys.create_missing(site)
+    with pytest.raises(site_config.SiteError, match=r"directory-bind: cannot read .*write it there, mode 0600"):
+        site.secret("directory-bind")
 
 
 def test_a_missing_file_says_which_variable_to_set(tmp_path: Path) -> None:

@@ -23,10 +23,9 @@ from django.utils import timezone
 from appliance.accounts import rules
 from appliance.accounts.errors import PersonError, SigningKeyError, SignInRefusedError
 from appliance.accounts.models import Person, SigningKey
-from appliance.accounts.permissions import Permission, granted
-from appliance.accounts.services import sessions
-from appliance.accounts.services.attempts import count_failure as _count_failure
-from appliance.accounts.services.attempts import locked_person as _locked_person
+from appliance.accounts.permissions import Permission, granted, may_hold_phi
+from appliance.accounts.services import directory, sessions
+from appliance.accounts.services.attempts import count_failure, locked_person
 from appliance.accounts.services.codes import check_code, confirm_totp, enrol_totp
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
@@ -80,15 +79,29 @@ def set_roles(*, actor: str, username: str, roles: Sequence[str]) -> None:
     if actor == username:
         raise PersonError("Nobody changes their own roles; ask another administrator.")
     rules.check_roles(roles)
-    person = _locked_person(username)
+    person = locked_person(username)
+    if person.directory_id:
+        raise PersonError(f"The roles of {username} come from the directory. Change the groups there.")
     before, person.roles = list(person.roles), sorted(set(roles))
-    person.save(update_fields=["roles"])
-    audit.record(
-        actor=actor,
-        action=Action.PERSON_ROLES_SET,
-        target=username,
-        detail={"before": before, "after": list(person.roles)},
-    )
+    # The right to see patients' text does not outlive the role it was given for.
+    lost = person.phi_view and not may_hold_phi(person.roles)
+    person.phi_view = person.phi_view and not lost
+    person.save(update_fields=["roles", "phi_view"])
+    detail: dict[str, audit.Json] = {"before": before, "after": list(person.roles)}
+    if lost:
+        detail["phi_view"] = False
+    audit.record(actor=actor, action=Action.PERSON_ROLES_SET, target=username, detail=detail)
+
+
+@transaction.atomic
+def set_phi_right(*, actor: str, username: str, allowed: bool) -> None:
+    """Give or take the right to be shown patients' text. It opens no page by itself."""
+    person = locked_person(username)
+    if allowed:
+        rules.check_phi_right(actor=actor, username=username, roles=person.roles)
+    person.phi_view = allowed
+    person.save(update_fields=["phi_view"])
+    audit.record(actor=actor, action=Action.PERSON_PHI_RIGHT_SET, target=username, detail={"phi_view": allowed})
 
 
 @transaction.atomic
@@ -96,7 +109,7 @@ def deactivate(*, actor: str, username: str) -> None:
     """End a person's access at their next request; their name and what they approved stay."""
     if actor == username:
         raise PersonError("Nobody deactivates themselves; ask another administrator.")
-    person = _locked_person(username)
+    person = locked_person(username)
     person.is_active = False
     person.save(update_fields=["is_active"])
     # Whoever is let in again begins a new session; the old ones do not come back to life.
@@ -108,6 +121,8 @@ def deactivate(*, actor: str, username: str) -> None:
 def check_password(*, actor: str, password: str) -> Person:
     """The person whose name and password these are, or SignInRefusedError; the same work for every reason."""
     person = Person.objects.filter(username=actor).first()
+    if directory.keeps(person):
+        return directory.check_password(actor=actor, person=person, password=password)
     if person is None:
         make_password(password)  # the same cost as a real check, so that time tells no names
         raise SignInRefusedError
@@ -115,20 +130,20 @@ def check_password(*, actor: str, password: str) -> Person:
     if not person.is_active or rules.locked(until=person.locked_until, now=timezone.now()):
         raise SignInRefusedError
     if not right:
-        _count_failure(person)
+        count_failure(person)
         raise SignInRefusedError
     return person
 
 
 @transaction.atomic
-def signed_in(*, actor: str, source: str, factors: Sequence[str] = ("password", "totp")) -> None:
-    """Record that both factors were right, and which they were."""
+def signed_in(*, actor: str, source: str, factors: Sequence[str] = ("totp",)) -> None:
+    """Record that both factors were right, and which they were; `factors` are those beside the first."""
     Person.objects.filter(username=actor).update(last_login=timezone.now())
     audit.record(
         actor=actor,
         action=Action.PERSON_SIGNED_IN,
         target=actor,
-        detail={"source": source, "factors": list(factors)},
+        detail={"source": source, "factors": [directory.first_factor(actor), *factors]},
     )
 
 
