@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from appliance.accounts import rules
@@ -40,29 +41,39 @@ class PersonRow:
 
 def people() -> tuple[PersonRow, ...]:
     """Everybody, active first, by name."""
-    with_code = set(TotpDevice.objects.filter(confirmed=True).values_list("user_id", flat=True))
-    passkeys = dict(Passkey.objects.values_list("user_id").annotate(count=Count("pk")))
-    keys = dict(SigningKey.objects.filter(retired_at=None).values_list("person", "key_id"))
+    return _rows(Person.objects.all())
+
+
+def person(username: str) -> PersonRow | None:
+    """One person, or None."""
+    return next(iter(_rows(Person.objects.filter(username=username))), None)
+
+
+def _rows(found: QuerySet[Person]) -> tuple[PersonRow, ...]:
+    """One query, however many people there are."""
+    own = OuterRef("pk")
+    keys = Passkey.objects.filter(user_id=own).order_by().values("user_id").annotate(count=Count("pk"))
+    signing = SigningKey.objects.filter(person=OuterRef("username"), retired_at=None)
+    marked = found.annotate(
+        has_code=Exists(TotpDevice.objects.filter(user_id=own, confirmed=True)),
+        key_count=Coalesce(Subquery(keys.values("count")), 0),
+        signing_key_id=Coalesce(Subquery(signing.values("key_id")[:1]), Value("")),
+    )
     return tuple(
         PersonRow(
             username=person.username,
             display_name=person.display_name,
             roles=tuple(Role(role) for role in person.roles),
             is_active=person.is_active,
-            has_code=person.pk in with_code,
-            keys=passkeys.get(person.pk, 0),
-            signing_key_id=keys.get(person.username, ""),
+            has_code=person.has_code,
+            keys=person.key_count,
+            signing_key_id=person.signing_key_id,
             locked_until=person.locked_until,
             last_sign_in=person.last_login,
             created_at=person.created_at,
         )
-        for person in Person.objects.order_by("-is_active", "username")
+        for person in marked.order_by("-is_active", "username")
     )
-
-
-def person(username: str) -> PersonRow | None:
-    """One person, or None."""
-    return next((row for row in people() if row.username == username), None)
 
 
 @dataclass(frozen=True)
