@@ -33,6 +33,7 @@ class PersonRow:
     is_active: bool
     has_code: bool
     keys: int
+    reset_waiting: bool
     signing_key_id: str
     locked_until: datetime | None
     last_sign_in: datetime | None
@@ -56,6 +57,7 @@ def _rows(found: QuerySet[Person]) -> tuple[PersonRow, ...]:
     signing = SigningKey.objects.filter(person=OuterRef("username"), retired_at=None)
     marked = found.annotate(
         has_code=Exists(TotpDevice.objects.filter(user_id=own, confirmed=True)),
+        reset_waiting=Exists(_waiting().filter(person=OuterRef("username"))),
         key_count=Coalesce(Subquery(keys.values("count")), 0),
         signing_key_id=Coalesce(Subquery(signing.values("key_id")[:1]), Value("")),
     )
@@ -67,6 +69,7 @@ def _rows(found: QuerySet[Person]) -> tuple[PersonRow, ...]:
             is_active=person.is_active,
             has_code=person.has_code,
             keys=person.key_count,
+            reset_waiting=person.reset_waiting,
             signing_key_id=person.signing_key_id,
             locked_until=person.locked_until,
             last_sign_in=person.last_login,
@@ -116,6 +119,11 @@ class Factors:
     keys: tuple[SecurityKey, ...]
     recovery_left: int
     recovery_made_at: datetime | None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a factor that opens the door more than once."""
+        return self.generator is not None or bool(self.keys)
 
     @property
     def few_codes(self) -> bool:
@@ -180,23 +188,27 @@ class ResetRow:
 
 def resets_waiting() -> tuple[ResetRow, ...]:
     """What one person asked for and no second one has agreed to yet."""
-    return _resets(state=FactorReset.State.ASKED, asked_at__gt=timezone.now() - rules.RESET_OPEN_FOR)
+    return _resets(_waiting())
 
 
 def reset_waiting(username: str) -> ResetRow | None:
     """The one about this person, if there is one."""
-    return next((row for row in resets_waiting() if row.person == username), None)
+    return next(iter(_resets(_waiting().filter(person=username))), None)
 
 
 def resets_untold(username: str) -> tuple[ResetRow, ...]:
     """What was done to this person's factors and not shown to them yet."""
-    return _resets(person=username, state=FactorReset.State.DONE, told_at=None)
+    return _resets(FactorReset.objects.filter(person=username, state=FactorReset.State.DONE, told_at=None))
 
 
-def _resets(**narrowed: object) -> tuple[ResetRow, ...]:
+def _waiting() -> QuerySet[FactorReset]:
+    return FactorReset.objects.filter(state=FactorReset.State.ASKED, asked_at__gt=timezone.now() - rules.RESET_OPEN_FOR)
+
+
+def _resets(found: QuerySet[FactorReset]) -> tuple[ResetRow, ...]:
     return tuple(
         ResetRow(row.person, row.reason, row.asked_by, row.asked_at, row.agreed_by, row.closed_at)
-        for row in FactorReset.objects.filter(**narrowed).order_by("asked_at", "pk")
+        for row in found.order_by("asked_at", "pk")
     )
 
 

@@ -24,11 +24,11 @@ CEILINGS = {
     "/releases": 12,
     "/changes": 12,
     "/clients": 11,
-    "/staff": 12,
+    "/staff": 11,
     "/audit": 16,
     "/gpus": 14,
     "/alerts": 12,
-    "/profile": 13,
+    "/profile": 12,
 }
 
 
