@@ -195,7 +195,7 @@ def test_what_two_people_took_away_is_told_at_the_next_sign_in_and_a_factor_is_a
     assert "erin asked (telephone lost)" in page
     assert "frank agreed" in page
     assert "You have no second factor of your own" in page
-    assert "erin asked" not in text(browser.get("/profile"))
+    assert selectors.resets_untold("bob") == (), "told once, and not at every sign-in"
 
 
 def test_the_one_concerned_reads_that_it_was_asked_for_and_stops_it(door: Enter) -> None:
