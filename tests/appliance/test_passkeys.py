@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
 from appliance.accounts import rules, selectors
@@ -16,6 +16,7 @@ from appliance.accounts.models import Challenge, Passkey, Person
 from appliance.accounts.services import codes, factors, passkeys
 from appliance.audit import selectors as log
 from tests.appliance import cast
+from tests.appliance.waiters import somebody_waits_for_a_lock
 from tests.simulators.security_key import PRESENT, VERIFIED, SecurityKey
 from tests.waiting import until
 
@@ -280,15 +281,6 @@ def test_of_eight_posts_of_one_answer_at_once_exactly_one_counts() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(post, range(8))) == 1
-
-
-def somebody_waits_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_clear_snapshot()")  # or a transaction sees the same answer for ever
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        return bool(cursor.fetchone()[0])
 
 
 @pytest.mark.django_db(transaction=True)
