@@ -27,6 +27,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from appliance.accounts import selectors as accounts
 from appliance.accounts import sessions
 from appliance.accounts.errors import AccountError
 from appliance.accounts.permissions import Permission
@@ -48,6 +49,8 @@ ROLES = "roles"
 ENDED = "ended"
 FACTOR_AT = "factor_at"
 STEP_UP_S = 5 * 60
+
+_READING = frozenset({"GET", "HEAD"})
 
 WELL, DEGRADED, FAILED = "well", "degraded", "failed"
 REFUSALS = (AccountError, AlertError, ChangeError, ClientError, QueueError, ReleaseError, ReviewError)
@@ -146,21 +149,26 @@ def _guard(permission: Permission | str, allowed: Callable[[HttpRequest], bool])
 
 def step_up(view: View) -> View:
     """Below `requires`: the page and the act need a second factor that was shown in the last five minutes."""
-    return _fresh(view, reads=True)
+    return _fresh(view, needs=lambda _: True)
 
 
 def step_up_to_post(view: View) -> View:
     """The same for a page that anybody with its permission may read, and that acts when it is posted."""
-    return _fresh(view, reads=False)
+    return _fresh(view, needs=lambda request: request.method not in _READING)
 
 
-def _fresh(view: View, *, reads: bool) -> View:
+def step_up_to_enrol(view: View) -> View:
+    """The same for adding a factor, except for somebody who has none to show: after a reset, or on the last code."""
+    return _fresh(view, needs=lambda request: accounts.factors(actor(request)).any)
+
+
+def _fresh(view: View, *, needs: Callable[[HttpRequest], bool]) -> View:
     @wraps(view)
     def fresh(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        reading = request.method in {"GET", "HEAD"}
-        if is_fresh(request) or (reading and not reads):
+        if is_fresh(request) or not needs(request):
             return view(request, *args, **kwargs)
         # Nothing that was posted is kept or posted again: the person comes back to the page and presses once more.
+        reading = request.method in _READING
         asked = {"next": request.get_full_path()} if reading else {"next": _came_from(request), "again": "1"}
         return HttpResponseRedirect(reverse("step-up") + "?" + urlencode(asked))
 

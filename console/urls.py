@@ -90,6 +90,7 @@ urlpatterns = [
     path("profile/keys/new", factors.key_new, name="profile-key-new"),
     path("profile/keys/<int:key_id>/remove", factors.key_remove, name="profile-key-remove"),
     path("profile/recovery", factors.recovery_codes, name="profile-recovery"),
+    path("profile/reset/stop", profile.stop_reset, name="profile-reset-stop"),
     path("profile/sessions/end-all", sessions.end_all, name="profile-sessions-end-all"),
     path("profile/sessions/<slug:key>/end", sessions.end_one, name="profile-session-end"),
     path("step-up", step_up.page, name="step-up"),

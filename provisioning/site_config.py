@@ -82,7 +82,7 @@ class Listener:
     @property
     def name(self) -> str:
         """The first allowed host that is a name, or nothing: security keys are bound to a name, never to an address."""
-        return next((host for host in self.allowed_hosts if not _is_address(host)), "")
+        return next((host for host in self.allowed_hosts if host[0] not in ".*" and not _is_address(host)), "")
 
     @property
     def origins(self) -> tuple[str, ...]:

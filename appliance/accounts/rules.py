@@ -1,7 +1,7 @@
 """Pure decisions about people: names, lockout, which one-time code counts, and which factors somebody must keep.
 
-Clocks drift in a building without the internet. What is learnt of a generator's clock moves the window and never widens it:
-three codes count at any moment, and each counts once.
+Clocks drift in a building without the internet. What is learnt of a generator's clock moves the window: three codes count at
+any moment, four while the clock is within a step of ours, and each counts once.
 """
 
 from __future__ import annotations
@@ -158,13 +158,21 @@ def matching_step(*, seed: bytes, code: str, now: float, last_step: int, drift: 
     """The time step (RFC 6238) this code belongs to, newer than the last one used; None when it does not count."""
     if not _CODE.fullmatch(code):
         return None
-    current = step_at(now) + drift
-    found = None
-    for step in range(current - TOTP_STEPS_AROUND, current + TOTP_STEPS_AROUND + 1):
+    current, found = step_at(now), None
+    for offset in offsets_that_count(drift):
+        step = current + offset
         # Every step is compared, in constant time, so that the answer does not tell which one was near.
         if hmac.compare_digest(_code_of(seed, step), code) and step > last_step:
             found = step
     return found
+
+
+def offsets_that_count(drift: int) -> range:
+    """Which codes count, in steps from this moment, for a clock that is believed to be so far ahead."""
+    # Within a step of ours nothing is lost: a code typed at the end of its half minute counts as it did before.
+    near = abs(drift) <= TOTP_STEPS_AROUND
+    low, high = (min(drift, 0), max(drift, 0)) if near else (drift, drift)
+    return range(low - TOTP_STEPS_AROUND, high + TOTP_STEPS_AROUND + 1)
 
 
 def learnt_drift(*, known: int, shown: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Exists, OuterRef, Q, Subquery, Value
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -36,6 +36,7 @@ class PersonRow:
     is_active: bool
     has_code: bool
     keys: int
+    reset_waiting: bool
     signing_key_id: str
     locked_until: datetime | None
     last_sign_in: datetime | None
@@ -44,21 +45,23 @@ class PersonRow:
 
 def people() -> tuple[PersonRow, ...]:
     """Everybody, active first, by name."""
-    return _people()
+    return _rows(Person.objects.all())
 
 
 def person(username: str) -> PersonRow | None:
     """One person, or None."""
-    return next(iter(_people(username=username)), None)
+    return next(iter(_rows(Person.objects.filter(username=username))), None)
 
 
-def _people(**narrowed: str) -> tuple[PersonRow, ...]:
-    generator = TotpDevice.objects.filter(user_id=OuterRef("pk"), confirmed=True)
-    keys = Passkey.objects.filter(user_id=OuterRef("pk")).order_by().values("user_id").annotate(count=Count("pk"))
+def _rows(found: QuerySet[Person]) -> tuple[PersonRow, ...]:
+    """One query, however many people there are."""
+    own = OuterRef("pk")
+    keys = Passkey.objects.filter(user_id=own).order_by().values("user_id").annotate(count=Count("pk"))
     signing = SigningKey.objects.filter(person=OuterRef("username"), retired_at=None)
-    found = Person.objects.filter(**narrowed).annotate(
-        has_code=Exists(generator),
-        keys=Coalesce(Subquery(keys.values("count")), 0),
+    marked = found.annotate(
+        has_code=Exists(TotpDevice.objects.filter(user_id=own, confirmed=True)),
+        reset_waiting=Exists(_waiting().filter(person=OuterRef("username"))),
+        key_count=Coalesce(Subquery(keys.values("count")), 0),
         signing_key_id=Coalesce(Subquery(signing.values("key_id")[:1]), Value("")),
     )
     return tuple(
@@ -70,13 +73,14 @@ def _people(**narrowed: str) -> tuple[PersonRow, ...]:
             from_directory=bool(person.directory_id),
             is_active=person.is_active,
             has_code=person.has_code,
-            keys=person.keys,
+            keys=person.key_count,
+            reset_waiting=person.reset_waiting,
             signing_key_id=person.signing_key_id,
             locked_until=person.locked_until,
             last_sign_in=person.last_login,
             created_at=person.created_at,
         )
-        for person in found.order_by("-is_active", "username")
+        for person in marked.order_by("-is_active", "username")
     )
 
 
@@ -120,6 +124,11 @@ class Factors:
     keys: tuple[SecurityKey, ...]
     recovery_left: int
     recovery_made_at: datetime | None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a factor that opens the door more than once."""
+        return self.generator is not None or bool(self.keys)
 
     @property
     def few_codes(self) -> bool:
@@ -184,23 +193,27 @@ class ResetRow:
 
 def resets_waiting() -> tuple[ResetRow, ...]:
     """What one person asked for and no second one has agreed to yet."""
-    return _resets(state=FactorReset.State.ASKED, asked_at__gt=timezone.now() - rules.RESET_OPEN_FOR)
+    return _resets(_waiting())
 
 
 def reset_waiting(username: str) -> ResetRow | None:
     """The one about this person, if there is one."""
-    return next((row for row in resets_waiting() if row.person == username), None)
+    return next(iter(_resets(_waiting().filter(person=username))), None)
 
 
 def resets_untold(username: str) -> tuple[ResetRow, ...]:
     """What was done to this person's factors and not shown to them yet."""
-    return _resets(person=username, state=FactorReset.State.DONE, told_at=None)
+    return _resets(FactorReset.objects.filter(person=username, state=FactorReset.State.DONE, told_at=None))
 
 
-def _resets(**narrowed: object) -> tuple[ResetRow, ...]:
+def _waiting() -> QuerySet[FactorReset]:
+    return FactorReset.objects.filter(state=FactorReset.State.ASKED, asked_at__gt=timezone.now() - rules.RESET_OPEN_FOR)
+
+
+def _resets(found: QuerySet[FactorReset]) -> tuple[ResetRow, ...]:
     return tuple(
         ResetRow(row.person, row.reason, row.asked_by, row.asked_at, row.agreed_by, row.closed_at)
-        for row in FactorReset.objects.filter(**narrowed).order_by("asked_at", "pk")
+        for row in found.order_by("asked_at", "pk")
     )
 
 

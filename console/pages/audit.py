@@ -84,7 +84,11 @@ def index(request: HttpRequest) -> HttpResponse:
         "first_page": _address(asked, {"order": "when"} if rising else {}),
         "wrong": []
         if valid
-        else [Pair(str(form.fields[name].label or name), str(error)) for name, found in form.errors.items() for error in found],
+        else [
+            Pair(str(form.fields[name].label or name), str(error))
+            for name, found in form.errors.items()
+            for error in found
+        ],
         "paged": query.before is not None,
         "filtered": bool(query.facts() or query.since or query.until),
         "head": log.head(),

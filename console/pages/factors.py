@@ -44,7 +44,7 @@ class NewKeyForm(second_factor.KeyForm):
 
 
 @access.signed_in_only
-@access.step_up
+@access.step_up_to_enrol
 @require_http_methods(["GET", "POST"])
 @sensitive_post_parameters("code")
 @access.takes(ConfirmForm)
@@ -87,7 +87,7 @@ def generator_remove(request: HttpRequest) -> HttpResponse:
 
 
 @access.signed_in_only
-@access.step_up
+@access.step_up_to_enrol
 @require_http_methods(["GET", "POST"])
 @access.takes(NewKeyForm)
 def key_new(request: HttpRequest) -> HttpResponse:

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from appliance.accounts import selectors as accounts
 from appliance.accounts.permissions import granted
+from appliance.accounts.services import resets
 from console import access, context, middleware
 
 
@@ -50,6 +51,7 @@ def page(request: HttpRequest) -> HttpResponse:
             idle=timedelta(seconds=middleware.IDLE_S),
             absolute=timedelta(seconds=middleware.ABSOLUTE_S),
         ),
+        "waiting": accounts.reset_waiting(access.actor(request)) if person and person.reset_waiting else None,
         "this_session": access.row_key(request),
         "factor_words": FACTOR_WORDS[access.factor(request)],
         "form": ThemeForm(initial={"theme": context.Shell(request).theme or "auto"}),
@@ -76,3 +78,15 @@ def theme(request: HttpRequest) -> HttpResponse:
     else:
         response.delete_cookie(context.THEME_COOKIE, samesite="Strict")
     return response
+
+
+@access.signed_in_only
+@require_POST
+def stop_reset(request: HttpRequest) -> HttpResponse:
+    """Keep one's own factors, whoever asked to take them away."""
+    me = access.actor(request)
+    with access.attempt(request, target=f"person:{me}") as tried:
+        resets.withdraw(actor=me, username=me)
+    if not tried.refused:
+        access.say(request, access.WELL, "Stopped. You keep your second factors.")
+    return redirect("profile")

@@ -204,7 +204,7 @@ def _opened(request: HttpRequest, device: Device, wanted: str) -> HttpResponse:
             detail=f"{held.recovery_left} are left. If it was not {name}, end their sessions on the staff page.",
         )
         access.say(request, access.DEGRADED, f"That recovery code is used up; {held.recovery_left} are left.")
-    if held.generator is None and not held.keys:
+    if not held.any:
         access.say(
             request, access.FAILED, "You have no second factor of your own. Enrol one now, or you cannot come back."
         )

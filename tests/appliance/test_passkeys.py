@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 
 from appliance.accounts import rules, selectors
@@ -16,7 +16,9 @@ from appliance.accounts.models import Challenge, Passkey, Person
 from appliance.accounts.services import codes, factors, passkeys
 from appliance.audit import selectors as log
 from tests.appliance import cast
+from tests.appliance.waiters import somebody_waits_for_a_lock
 from tests.simulators.security_key import PRESENT, VERIFIED, SecurityKey
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
 
@@ -75,6 +77,17 @@ def test_a_challenge_is_gone_after_the_first_answer_even_a_wrong_one() -> None:
     assert refused(key.get(options))
     assert reasons()[0] == "no_challenge"
     assert not refused(key.get(asked()))
+
+
+def test_a_challenge_of_an_enrolment_is_gone_after_a_wrong_answer_too() -> None:
+    cast.member("bob")
+    options = passkeys.enrolment_options(username="bob", session=HERE)
+    with pytest.raises(PasskeyRefusedError):
+        passkeys.enrol(actor="bob", session=HERE, name="x", answer=SecurityKey(flags=PRESENT).create(options))
+    with pytest.raises(PasskeyRefusedError) as refused_again:
+        passkeys.enrol(actor="bob", session=HERE, name="x", answer=SecurityKey().create(options))
+    assert refused_again.value.reason == "no_challenge"
+    assert not selectors.factors("bob").keys
 
 
 def test_a_challenge_of_another_session_or_purpose_is_refused() -> None:
@@ -271,21 +284,25 @@ def test_of_eight_posts_of_one_answer_at_once_exactly_one_counts() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_removals_at_once_leave_one_factor() -> None:
+def test_of_two_removals_at_once_the_second_waits_and_then_finds_that_its_factor_is_the_last() -> None:
     enrolled("alice")
     enrolled("alice", name="spare")
     factors.remove_generator(actor="alice")
-    ids = [row.id for row in selectors.factors("alice").keys]
+    first, second = (row.id for row in selectors.factors("alice").keys)
 
-    def remove(key_id: int) -> bool:
+    def remove() -> bool:
         try:
-            factors.remove_key(actor="alice", key_id=key_id)
+            factors.remove_key(actor="alice", key_id=second)
         except FactorError:
             return False
         finally:
             connections.close_all()
         return True
 
-    with ThreadPoolExecutor(2) as pool:
-        assert sum(pool.map(remove, ids)) == 1
-    assert len(selectors.factors("alice").keys) == 1
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            factors.remove_key(actor="alice", key_id=first)
+            removed = pool.submit(remove)
+            until(lambda: removed.done() or somebody_waits_for_a_lock(), 20, "the second removal waits, or has not")
+        assert not removed.result()
+    assert [row.id for row in selectors.factors("alice").keys] == [second]

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from appliance.accounts import rules, selectors, services
 from appliance.accounts.errors import ResetError, SignInRefusedError
-from appliance.accounts.models import FactorReset, StaffSession
+from appliance.accounts.models import FactorReset, Person, StaffSession
 from appliance.accounts.services import factors, recovery, resets
 from appliance.audit import selectors as log
 from tests.appliance import cast
@@ -94,7 +94,7 @@ def test_it_is_done_once_and_told_once(bob: cast.Member) -> None:
 def test_it_ends_the_sessions_of_the_one_concerned_and_no_other(bob: cast.Member) -> None:
     now = timezone.now()
     for username in ("bob", "dave"):
-        person = services.Person.objects.get(username=username)
+        person = Person.objects.get(username=username)
         StaffSession.objects.create(
             session_key=username, person=person, began=now, expire_date=now + timedelta(hours=1)
         )

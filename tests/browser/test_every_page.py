@@ -42,6 +42,7 @@ PAGES = (
     Shown("client-new", "erin", "/clients/new"),
     Shown("staff", "erin", "/staff"),
     Shown("person", "erin", "/staff/bob"),
+    Shown("person-factors", "erin", "/staff/bob/factors"),
     Shown("profile", "bob", "/profile"),
     Shown("audit", "dave", "/audit"),
     Shown("audit-record", "dave", "/audit/1/1"),

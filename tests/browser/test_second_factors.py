@@ -31,7 +31,7 @@ def picture(page: Page, name: str) -> None:
     """What a page looks like at a desk and on a telephone, light and dark; it may not scroll sideways."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of its two words
+        page.emulate_media(color_scheme=scheme)
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate(SIDEWAYS) <= 0, f"{name} scrolls sideways at {width}"

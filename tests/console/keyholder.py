@@ -13,7 +13,8 @@ from tests.console.door import SignedIn, enter, text
 from tests.simulators.security_key import SecurityKey
 
 if TYPE_CHECKING:
-    from tests.console.door import Page
+    # What the test client answers with; the name exists for the type checker only.
+    from django.test.client import _MonkeyPatchedWSGIResponse as Page
 
 AT = "localhost:18800"
 

@@ -75,6 +75,7 @@ PERMISSIONS: dict[str, str | None] = {
     "profile-key-new": "own",
     "profile-key-remove": "own",
     "profile-recovery": "own",
+    "profile-reset-stop": "own",
     "profile-sessions-end-all": "own",
     "profile-session-end": "own",
     "step-up": "own",

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client, override_settings
 
 from appliance.accounts import rules
@@ -19,10 +19,12 @@ from appliance.accounts.errors import SignInRefusedError
 from appliance.accounts.models import NetworkFailures, Person
 from appliance.accounts.services import attempts
 from tests.appliance import cast
+from tests.appliance.waiters import somebody_waits_for_a_lock
 from tests.console.conftest import Enter
 from tests.console.door import enter, records, text
 from tests.console.keyholder import first_step
 from tests.console.sitemap import addresses
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
 
@@ -126,6 +128,29 @@ def test_130_of_eight_posts_of_one_code_at_once_exactly_one_counts() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(post, range(8))) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_130_a_code_read_as_fresh_while_another_post_uses_it_does_not_count() -> None:
+    bob = cast.member("bob")
+    code = bob.code()
+
+    def post() -> bool:
+        try:
+            accounts.check_code(actor="bob", code=code)
+        except SignInRefusedError:
+            return False
+        finally:
+            connections.close_all()
+        return True
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            accounts.check_code(actor="bob", code=code)
+            # The second one cannot see yet that the step is used; it waits for the row, and looks again.
+            second = pool.submit(post)
+            until(lambda: second.done() or somebody_waits_for_a_lock(), 20, "the second post waits, or has not")
+        assert not second.result()
 
 
 # 133: the password alone opens nothing.

@@ -24,7 +24,7 @@ CEILINGS = {
     "/releases": 10,
     "/changes": 12,
     "/clients": 10,
-    "/staff": 12,
+    "/staff": 11,
     "/audit": 12,
     "/gpus": 12,
     "/alerts": 12,

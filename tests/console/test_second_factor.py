@@ -195,7 +195,17 @@ def test_what_two_people_took_away_is_told_at_the_next_sign_in_and_a_factor_is_a
     assert "erin asked (telephone lost)" in page
     assert "frank agreed" in page
     assert "You have no second factor of your own" in page
-    assert "erin asked" not in text(browser.get("/profile"))
+    assert selectors.resets_untold("bob") == (), "told once, and not at every sign-in"
+
+
+def test_the_one_concerned_reads_that_it_was_asked_for_and_stops_it(door: Enter) -> None:
+    erin, bob = door("erin"), door("bob")
+    erin.post("/staff/bob/factors/ask", reason="telephone lost")
+    assert "erin asked on" in text(bob.get("/profile"))
+    assert bob.post("/profile/reset/stop").status_code == 302
+    assert "You keep your second factors" in text(bob.get("/profile"))
+    assert selectors.reset_waiting("bob") is None
+    assert records(action="person.factors_reset_withdrawn")[0].actor == "bob"
 
 
 def test_a_challenge_that_nobody_answered_is_swept() -> None:

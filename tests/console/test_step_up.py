@@ -7,9 +7,8 @@ from datetime import timedelta
 
 import pytest
 from django.test import Client
-from django.urls import get_resolver
 
-from appliance.accounts.models import Person
+from appliance.accounts.models import Person, TotpDevice
 from appliance.accounts.services import recovery
 from console import access
 from inference.clients import selectors as clients
@@ -17,7 +16,8 @@ from inference.clients import services as client_services
 from tests.appliance import cast
 from tests.console.conftest import Enter
 from tests.console.door import records, text
-from tests.console.keyholder import browser_at, question, with_key
+from tests.console.keyholder import browser_at, first_step, question, with_key
+from tests.console.sitemap import addresses
 
 pytestmark = pytest.mark.django_db
 
@@ -66,8 +66,7 @@ def works(prefix: str) -> bool:
 
 
 def test_exactly_the_declared_acts_need_it() -> None:
-    marked = {str(p.name) for p in get_resolver().url_patterns[0].url_patterns if hasattr(p.callback, "stepped_up")}
-    assert marked == SENSITIVE
+    assert {address.name for address in addresses() if hasattr(address.view, "stepped_up")} == SENSITIVE
 
 
 def test_a_fresh_sign_in_is_asked_for_nothing(door: Enter) -> None:
@@ -178,3 +177,17 @@ def test_reading_a_person_needs_no_step_up_and_changing_their_roles_does(
 
 def test_a_stranger_at_the_step_up_page_is_sent_to_sign_in() -> None:
     assert Client().get("/step-up")["Location"].startswith("/sign-in")
+
+
+def test_somebody_with_no_factor_left_to_show_can_still_enrol_one(door: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    bob = door("bob")
+    code = recovery.make(actor="bob", username="bob")[0]
+    TotpDevice.objects.all().delete()
+    browser = first_step(bob.member)
+    assert browser.post("/sign-in/code", {"code": code})["Location"] == "/profile"
+    later(monkeypatch, access.STEP_UP_S + 1)
+    assert browser.get("/profile/recovery")["Location"].startswith("/step-up")
+    assert browser.post("/profile/generator").status_code == 200
+    # Once there is one, it is asked for like everybody's.
+    TotpDevice.objects.update(confirmed=True)
+    assert browser.post("/profile/generator")["Location"].startswith("/step-up")

@@ -179,6 +179,22 @@ def test_the_directorys_secret_is_somebody_elses_and_a_missing_one_says_where_it
         site.secret("directory-bind")
 
 
+@pytest.mark.parametrize(
+    ("hosts", "tls", "name", "origins"),
+    [
+        (("127.0.0.1", "localhost"), False, "localhost", ("http://localhost", "http://localhost:8800")),
+        (("box.ward.lan", "box"), True, "box.ward.lan", ("https://box.ward.lan", "https://box.ward.lan:8800")),
+        (("10.0.0.7", "[::1]", "::1", ".ward.lan", "*"), True, "", ()),
+    ],
+    ids=["evaluation", "names", "no-name"],
+)
+def test_security_keys_are_bound_to_the_first_name_and_to_no_address_or_pattern(
+    hosts: tuple[str, ...], tls: bool, name: str, origins: tuple[str, ...]
+) -> None:
+    door = site_config.Listener(host="127.0.0.1", port=8800, tls=tls, allowed_hosts=hosts, workers=1)
+    assert (door.name, door.origins) == (name, origins)
+
+
 def test_a_missing_file_says_which_variable_to_set(tmp_path: Path) -> None:
     with pytest.raises(site_config.SiteError, match="ISOWARD_SITE"):
         site_config.read(tmp_path / "absent.toml")

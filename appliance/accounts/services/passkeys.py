@@ -66,10 +66,9 @@ def enrolment_options(*, username: str, session: str) -> str:
     return webauthn.options_to_json(options)
 
 
-@transaction.atomic
 def enrol(*, actor: str, session: str, name: str, answer: str) -> None:
     """Add the key that gave this answer to the person's factors; PasskeyRefusedError when it does not count."""
-    person = attempts.locked_person(actor)
+    # Outside the transaction below: the challenge is gone, whatever becomes of the answer.
     challenge = _take(session, ENROL)
     try:
         verified = webauthn.verify_registration_response(
@@ -81,22 +80,29 @@ def enrol(*, actor: str, session: str, name: str, answer: str) -> None:
         )
     except _MALFORMED as error:
         raise PasskeyRefusedError(type(error).__name__) from error
-    key = Passkey(
-        user_id=person.pk,
-        name=name.strip()[:64],
-        confirmed=True,
-        credential_id=verified.credential_id,
-        sealed_key=b"",
-        sign_count=verified.sign_count,
-        synced=verified.credential_backed_up,
-        transports=_transports(answer),
+    _add(
+        actor,
+        Passkey(
+            name=name.strip()[:64],
+            confirmed=True,
+            credential_id=verified.credential_id,
+            sign_count=verified.sign_count,
+            synced=verified.credential_backed_up,
+            transports=_transports(answer),
+        ),
+        public_key=verified.credential_public_key,
     )
+
+
+@transaction.atomic
+def _add(actor: str, key: Passkey, *, public_key: bytes) -> None:
+    key.user_id, key.sealed_key = attempts.locked_person(actor).pk, b""
     try:
         with transaction.atomic():
             key.save()
     except IntegrityError as error:
         raise FactorError("This key is already enrolled.") from error
-    key.sealed_key = keyring.seal(verified.credential_public_key, aad=_aad(key))
+    key.sealed_key = keyring.seal(public_key, aad=_aad(key))
     key.save(update_fields=["sealed_key"])
     audit.record(actor=actor, action=Action.PERSON_PASSKEY_ENROLLED, target=actor, detail=_about(key))
 

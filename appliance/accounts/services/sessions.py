@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from appliance.accounts.errors import PersonError
-from appliance.accounts.models import Challenge, Person, StaffSession
+from appliance.accounts.models import Challenge, NetworkFailures, Person, StaffSession
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
 from appliance.audit.services import unaudited
@@ -39,7 +39,8 @@ def forget(person: Person) -> None:
 
 @unaudited("what is over is swept; nothing ends here")
 def sweep() -> None:
-    """Remove what has expired: sessions, and challenges that nobody answered."""
+    """Remove what has expired: sessions, challenges that nobody answered, failures of yesterday."""
     now = timezone.now()
     StaffSession.objects.filter(expire_date__lt=now).delete()
     Challenge.objects.filter(made_at__lt=now - timedelta(hours=1)).delete()
+    NetworkFailures.objects.filter(since__lt=now - timedelta(days=1)).delete()
