@@ -8,6 +8,7 @@ from console.pages import (
     changes,
     client_keys,
     clients,
+    enrol,
     first_boot,
     gpus,
     media,
@@ -26,6 +27,7 @@ urlpatterns = [
     # Without sign-in
     path("sign-in", sign_in.password, name="sign-in"),
     path("sign-in/code", sign_in.code, name="sign-in-code"),
+    path("sign-in/enrol", enrol.page, name="enrol"),
     path("sign-in/provider", provider.go, name="sign-in-provider"),
     path("sign-in/provider/callback", provider.back, name="sign-in-provider-back"),
     path("sign-out", sign_in.sign_out, name="sign-out"),
@@ -65,6 +67,7 @@ urlpatterns = [
     path("staff", staff.index, name="staff"),
     path("staff/<str:username>", staff.detail, name="person"),
     path("staff/<str:username>/deactivate", staff.deactivate, name="person-deactivate"),
+    path("staff/<str:username>/enrolment", enrol.give, name="person-enrolment"),
     path("staff/<str:username>/patients", staff.patients, name="person-patients"),
     path("access-reviews", reviews.index, name="reviews"),
     path("access-reviews/begin", reviews.begin, name="review-begin"),

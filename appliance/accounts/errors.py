@@ -67,6 +67,12 @@ class SigningKeyError(AccountError):
     code = "signing_key_unavailable"
 
 
+class EnrolmentError(AccountError):
+    """No code to enrol with can be given to this person, or it is not this code."""
+
+    code = "enrolment_refused"
+
+
 class FirstBootError(AccountError):
     """The first people cannot be made as asked; nothing was made."""
 

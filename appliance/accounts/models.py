@@ -134,6 +134,14 @@ class SigningKey(models.Model):
         ]
 
 
+class Enrolment(models.Model):
+    """A code, given by hand, with which somebody who has no second factor yet enrols one; gone once it was used."""
+
+    person = models.OneToOneField(Person, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    digest = models.CharField(max_length=64)
+    expires_at = models.DateTimeField()
+
+
 class FirstBoot(models.Model):
     """The one row about how this machine came to its first people. Once `done_at` is set it stays as it is."""
 

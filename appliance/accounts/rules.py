@@ -9,7 +9,14 @@ from datetime import datetime, timedelta
 
 from django_otp.oath import TOTP
 
-from appliance.accounts.errors import DirectoryRolesError, FirstBootError, PersonError, PhiRightError, RoleConflictError
+from appliance.accounts.errors import (
+    DirectoryRolesError,
+    EnrolmentError,
+    FirstBootError,
+    PersonError,
+    PhiRightError,
+    RoleConflictError,
+)
 from appliance.accounts.permissions import PHI_ROLES, Role, conflict, may_hold_phi
 
 FAILURES_BEFORE_LOCK = 10
@@ -27,6 +34,8 @@ DIRECTORY_IDENTITY = "directory_identity_changed"
 # whoever runs the directory, and would open nothing or, worse, somebody else's vote (decision 0020).
 NEVER_FROM_DIRECTORY = frozenset({Role.APPROVER})
 
+# Given by hand, used the same day.
+ENROLMENT_FOR = timedelta(hours=24)
 # Long enough to find two people and two telephones; short enough that a printout is worth nothing tomorrow.
 FIRST_BOOT_FOR = timedelta(minutes=60)
 FIRST_BOOT_TRIES = 10
@@ -95,6 +104,16 @@ def directory_refusal(*, disabled: bool, roles: Sequence[str], known_id: str, id
     if not roles:
         return DIRECTORY_NO_ROLE
     return DIRECTORY_ROLE_CONFLICT if conflict(roles) else ""
+
+
+def check_can_give_enrolment(*, actor: str, username: str, is_active: bool, has_factor: bool) -> None:
+    """EnrolmentError unless this is a first enrolment: whoever has a factor keeps it or loses it by another act."""
+    if actor == username:
+        raise EnrolmentError("Nobody gives themselves a code to enrol with.")
+    if not is_active:
+        raise EnrolmentError(f"{username} is deactivated.")
+    if has_factor:
+        raise EnrolmentError(f"{username} has a second factor already. This code is for the first one only.")
 
 
 def check_first_people(usernames: Sequence[str], passwords: Sequence[str]) -> None:

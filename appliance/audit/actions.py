@@ -61,6 +61,8 @@ class Action(StrEnum):
     JOB_READ = "job.read"
     PERSON_CREATED = "person.created"
     PERSON_DEACTIVATED = "person.deactivated"
+    PERSON_ENROLMENT_GIVEN = "person.enrolment_given"
+    PERSON_ENROLMENT_REFUSED = "person.enrolment_refused"
     PERSON_LOCKED = "person.locked"
     PERSON_PHI_RIGHT_SET = "person.phi_right_set"
     PERSON_ROLES_SET = "person.roles_set"

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from functools import wraps
 from urllib.parse import quote
 
-import segno
 from django import forms
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
@@ -26,7 +25,7 @@ from appliance.accounts import selectors as accounts
 from appliance.accounts.errors import AccountError, FirstBootOverError, FirstBootSecretError
 from appliance.accounts.services import first_boot
 from console import access
-from console.pages import errors
+from console.pages import enrol, errors
 
 _SITTING = "first_boot_sitting"
 _STRANGER = "unknown"
@@ -193,17 +192,5 @@ def _places(given: list[NewcomerForm], seeds: tuple[bytes, ...]) -> list[Place]:
 
 
 def _picture(secret: str, title: str) -> SafeString:
-    """The seed as a drawing that a telephone reads; black on white whatever the theme, because some read nothing else."""
     label = quote(f"Isoward {settings.SITE.name}:{title.lower()}")
-    drawn = segno.make(f"otpauth://totp/{label}?secret={secret}&issuer={quote('Isoward')}", error="m", micro=False)
-    return mark_safe(  # noqa: S308 - drawn by segno from squares; no text of anybody's is in it
-        drawn.svg_inline(
-            omitsize=True,
-            border=4,
-            dark="#000",
-            light="#fff",
-            svgclass="qr",
-            lineclass=None,
-            title="The secret as a picture",
-        )
-    )
+    return enrol.picture(f"otpauth://totp/{label}?secret={secret}&issuer={quote('Isoward')}")

@@ -103,8 +103,8 @@ def code(request: HttpRequest) -> HttpResponse:
     wanted = access.local_path(request.POST.get("next", "") or request.GET.get("next", ""))
     if access.is_signed_in(request):
         return redirect(wanted)
-    name, since = request.session.get(_PENDING, ""), request.session.get(_PENDING_AT, 0.0)
-    if not name or not 0 <= time.time() - since <= PENDING_S:
+    name = pending(request)
+    if not name:
         request.session.flush()
         return redirect(_with_next("sign-in", wanted))
     form = CodeForm(request.POST or None)
@@ -137,6 +137,12 @@ def pend(request: HttpRequest, name: str) -> None:
     request.session.flush()
     request.session[_PENDING] = name
     request.session[_PENDING_AT] = time.time()
+
+
+def pending(request: HttpRequest) -> str:
+    """Whose first factor was right in this session, a moment ago; "" for nobody."""
+    name, since = request.session.get(_PENDING, ""), request.session.get(_PENDING_AT, 0.0)
+    return name if 0 <= time.time() - since <= PENDING_S else ""
 
 
 def _begin(request: HttpRequest, device: Device) -> None:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.django_db
 PERMISSIONS: dict[str, str | None] = {
     "sign-in": None,
     "sign-in-code": None,
+    "enrol": None,
     "sign-in-provider": None,
     "sign-in-provider-back": None,
     "sign-out": None,
@@ -55,6 +56,7 @@ PERMISSIONS: dict[str, str | None] = {
     "person": "staff:manage",
     "person-deactivate": "staff:manage",
     "person-patients": "phi:grant",
+    "person-enrolment": "staff:manage",
     "reviews": "access:view",
     "review-begin": "access:review",
     "review": "access:view",
