@@ -34,6 +34,8 @@ DIRECTORY_IDENTITY = "directory_identity_changed"
 # whoever runs the directory, and would open nothing or, worse, somebody else's vote (decision 0020).
 NEVER_FROM_DIRECTORY = frozenset({Role.APPROVER})
 
+# The one account of no person (services.sealed): nobody is created under its name, and no directory brings it.
+SEALED_ACCOUNT = "break-glass"
 # Given by hand, used the same day.
 ENROLMENT_FOR = timedelta(hours=24)
 # Long enough to find two people and two telephones; short enough that a printout is worth nothing tomorrow.
@@ -49,6 +51,8 @@ _CODE = re.compile(r"[0-9]{6}", re.ASCII)
 
 def check_username(username: str) -> None:
     """2 to 32 of a-z, 0-9, '.', '_', '-', beginning with a letter; PersonError otherwise."""
+    if username == SEALED_ACCOUNT:
+        raise PersonError(f"{SEALED_ACCOUNT} is the name of the sealed account and nobody's.")
     if not _USERNAME.fullmatch(username):
         raise PersonError("A user name is 2 to 32 of a-z, 0-9, '.', '_' and '-', and begins with a letter.")
 

@@ -14,6 +14,7 @@ FILLED = {
     "change_id": "1",
     "alert_id": "1",
     "review_id": "1",
+    "opening_id": "1",
     "shard": "1",
     "seq": "1",
     "digest": "a" * 64,
