@@ -98,13 +98,14 @@ def detail(request: HttpRequest, opening_id: int) -> HttpResponse:
     if opening is None:
         raise Http404
     me = access.actor(request)
+    acts = emergencies.acts(opening) if access.may(request, Permission.AUDIT_VIEW) else ()
     over = opening.state == "asked" and timezone.now() >= opening.asked_at + rules.ASKED_FOR
-    may_look = access.may(request, Permission.AUDIT_VIEW)
     context = {
         "opening": opening,
         "over": over,
-        "acts": emergencies.acts(opening) if may_look else (),
-        "may_look": may_look,
+        "acts": acts,
+        "more": len(acts) == emergencies.MOST_ACTS,
+        "may_look": access.may(request, Permission.AUDIT_VIEW),
         "may_agree": opening.state == "asked"
         and not over
         and access.may(request, Permission.EMERGENCY_OPEN)

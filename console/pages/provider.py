@@ -73,6 +73,6 @@ def back(request: HttpRequest) -> HttpResponse:
 def _asked(request: HttpRequest) -> oidc.Asked | None:
     """What this browser was sent away with; None when it was not, or too long ago."""
     try:
-        return oidc.Asked(**json.loads(request.get_signed_cookie(COOKIE, salt=SALT, max_age=GOOD_FOR_S)))
+        return oidc.Asked(**json.loads(request.get_signed_cookie(COOKIE, salt=SALT, max_age=GOOD_FOR_S) or ""))
     except (KeyError, BadSignature, ValueError, TypeError):
         return None

@@ -86,7 +86,7 @@ _REFUSED = "That code is not right, or it is used up. Ask an administrator for a
 
 
 def _has_factor(person: Person) -> bool:
-    return TotpDevice.objects.filter(user_id=person.pk, confirmed=True).exists()
+    return bool(TotpDevice.objects.filter(user_id=person.pk, confirmed=True).exists())
 
 
 def _digest(code: str) -> str:

@@ -16,6 +16,7 @@ from appliance.accounts import services as people
 from appliance.accounts.models import Person, TotpDevice
 from appliance.accounts.permissions import Role
 from appliance.accounts.rules import SEALED_ACCOUNT
+from appliance.accounts.services.attempts import locked_person
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
 
@@ -51,7 +52,7 @@ def unseal(*, actor: str, until: datetime) -> Opened:
 @transaction.atomic
 def seal(*, actor: str) -> None:
     """Out of use: no password, no generator, no session."""
-    person = people.locked_person(USERNAME)
+    person = locked_person(USERNAME)
     person.is_active = False
     person.set_unusable_password()
     person.save(update_fields=["is_active", "password"])
