@@ -21,6 +21,7 @@ app.autodiscover_tasks(
         "inference.releases",
         "inference.telemetry",
         "appliance.changes",
+        "appliance.emergency",
         "appliance.reviews",
     ]
 )
@@ -37,6 +38,7 @@ SCHEDULE = [
     ("close unanswered intents", "inference.queue.tasks.close_unanswered", 300.0),
     ("watch refused attempts", "inference.clients.tasks.watch_attempts", 15.0),
     ("sweep imports", "inference.releases.tasks.sweep", 15.0),
+    ("close the sealed account", "appliance.emergency.tasks.sweep", 15.0),
     ("watch access reviews", "appliance.reviews.tasks.watch", 3600.0),
     ("execute approved changes", "appliance.changes.tasks.execute_approved", 5.0),
 ]

@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "appliance.alerts",
     "appliance.changes",
     "appliance.reviews",
+    "appliance.emergency",
     "inference.policy",
     "inference.telemetry",
     "inference.clients",

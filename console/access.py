@@ -35,6 +35,7 @@ from appliance.alerts.errors import AlertError
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
 from appliance.changes.errors import ChangeError
+from appliance.emergency.errors import EmergencyError
 from appliance.reviews.errors import ReviewError
 from console.pages import errors
 from inference.clients.errors import ClientError
@@ -53,7 +54,7 @@ STEP_UP_S = 5 * 60
 _READING = frozenset({"GET", "HEAD"})
 
 WELL, DEGRADED, FAILED = "well", "degraded", "failed"
-REFUSALS = (AccountError, AlertError, ChangeError, ClientError, QueueError, ReleaseError, ReviewError)
+REFUSALS = (AccountError, AlertError, ChangeError, ClientError, EmergencyError, QueueError, ReleaseError, ReviewError)
 
 _FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 

@@ -67,7 +67,15 @@ MENU: tuple[tuple[str, tuple[Link, ...]], ...] = (
             Link("Changes", "changes", _my_changes, "waiting for you"),
         ),
     ),
-    ("Access", (Link("Clients", "clients"), Link("Staff", "staff"), Link("Access review", "reviews"))),
+    (
+        "Access",
+        (
+            Link("Clients", "clients"),
+            Link("Staff", "staff"),
+            Link("Access review", "reviews"),
+            Link("Break-glass", "emergency"),
+        ),
+    ),
     ("Assurance", (Link("Audit", "audit"),)),
     ("Box", (Link("GPUs", "gpus"), Link("Alerts", "alerts", _open_alerts, "not taken on"))),
 )

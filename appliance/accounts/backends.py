@@ -17,4 +17,5 @@ class PersonBackend(BaseBackend):
 
     def get_user(self, user_id: int) -> Person | None:
         """The person, or None when gone or inactive: a deactivated person's session ends at the next request."""
-        return Person.objects.filter(pk=user_id, is_active=True).first()
+        person = Person.objects.filter(pk=user_id, is_active=True).first()
+        return person if person is not None and person.is_in_use else None

@@ -89,6 +89,12 @@ class ResetError(AccountError):
     code = "reset_refused"
 
 
+class EnrolmentError(AccountError):
+    """No code to enrol with can be given to this person, or it is not this code."""
+
+    code = "enrolment_refused"
+
+
 class FirstBootError(AccountError):
     """The first people cannot be made as asked; nothing was made."""
 

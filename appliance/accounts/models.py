@@ -10,6 +10,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.db.models import F, Q
+from django.utils import timezone
 from django_otp.models import Device
 
 from appliance.accounts import rules
@@ -48,6 +49,8 @@ class Person(AbstractBaseUser):  # type: ignore[django-manager-missing]  # from 
     # No role carries this: see `permissions.PhiRight`.
     phi_view = models.BooleanField(default=False)
     is_active = models.BooleanField(default=True)
+    # The end of somebody who is let in for a time; every request looks at it. None for everybody else.
+    active_until = models.DateTimeField(null=True, blank=True)
     # The directory's own id for somebody whose password it keeps; empty for people of this machine alone.
     directory_id = models.CharField(max_length=120, blank=True, default="")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -67,6 +70,10 @@ class Person(AbstractBaseUser):  # type: ignore[django-manager-missing]  # from 
                 name="accounts_person_known_roles",
                 condition=Q(roles__contained_by=sorted(role.value for role in Role)),
             ),
+            models.CheckConstraint(
+                name="accounts_person_sealed_has_an_end",
+                condition=~Q(username=rules.SEALED_ACCOUNT) | Q(is_active=False) | Q(active_until__isnull=False),
+            ),
             models.UniqueConstraint(
                 name="accounts_person_once_in_directory", fields=["directory_id"], condition=~Q(directory_id="")
             ),
@@ -84,9 +91,14 @@ class Person(AbstractBaseUser):  # type: ignore[django-manager-missing]  # from 
         ]
 
     @property
+    def is_in_use(self) -> bool:
+        """Whether this person may be let in at this moment."""
+        return self.is_active and (self.active_until is None or timezone.now() < self.active_until)
+
+    @property
     def permissions(self) -> frozenset[Permission]:
         """What this person's roles allow; nothing when inactive."""
-        return granted(self.roles) if self.is_active else frozenset()
+        return granted(self.roles) if self.is_in_use else frozenset()
 
     def may(self, permission: Permission) -> bool:
         """Whether this person holds the permission now."""
@@ -95,7 +107,7 @@ class Person(AbstractBaseUser):  # type: ignore[django-manager-missing]  # from 
     @property
     def may_see_patients(self) -> bool:
         """Whether this person may be shown patients' text; the permission of the page is asked beside it."""
-        return self.is_active and self.phi_view and may_hold_phi(self.roles)
+        return self.is_in_use and self.phi_view and may_hold_phi(self.roles)
 
 
 class TotpDevice(Device):  # type: ignore[misc]  # django-otp ships no types
@@ -263,6 +275,14 @@ class SigningKey(models.Model):
                 name="accounts_signing_key_one_current", fields=["person"], condition=Q(retired_at__isnull=True)
             ),
         ]
+
+
+class Enrolment(models.Model):
+    """A code, given by hand, with which somebody who has no second factor yet enrols one; gone once it was used."""
+
+    person = models.OneToOneField(Person, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    digest = models.CharField(max_length=64)
+    expires_at = models.DateTimeField()
 
 
 class FirstBoot(models.Model):

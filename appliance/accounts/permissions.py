@@ -29,6 +29,8 @@ class Permission(StrEnum):
     CHANGE_VIEW = "change:view"
     CLIENT_MANAGE = "client:manage"
     CLIENT_VIEW = "client:view"
+    EMERGENCY_OPEN = "emergency:open"
+    EMERGENCY_VIEW = "emergency:view"
     GPU_VIEW = "gpu:view"
     OVERVIEW_VIEW = "overview:view"
     PHI_GRANT = "phi:grant"
@@ -81,7 +83,14 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
     Role.VIEWER: _EVERYONE,
     Role.MODEL_OPERATOR: _EVERYONE
     | {Permission.RELEASE_IMPORT, Permission.CHANGE_VIEW, Permission.CHANGE_PROPOSE, Permission.ALERT_ACKNOWLEDGE},
-    Role.APPROVER: _EVERYONE | {Permission.CHANGE_VIEW, Permission.CHANGE_APPROVE, Permission.CLIENT_VIEW},
+    Role.APPROVER: _EVERYONE
+    | {
+        Permission.CHANGE_VIEW,
+        Permission.CHANGE_APPROVE,
+        Permission.CLIENT_VIEW,
+        Permission.EMERGENCY_OPEN,
+        Permission.EMERGENCY_VIEW,
+    },
     Role.IT_ADMIN: _EVERYONE
     | {
         Permission.STAFF_VIEW,
@@ -100,6 +109,8 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.CHANGE_VIEW,
         Permission.PHI_GRANT,
         Permission.STAFF_VIEW,
+        Permission.EMERGENCY_OPEN,
+        Permission.EMERGENCY_VIEW,
         Permission.ACCESS_REVIEW,
         Permission.ACCESS_VIEW,
     },
@@ -112,6 +123,8 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.STAFF_VIEW,
         Permission.STAFF_AGREE,
         Permission.ALERT_ACKNOWLEDGE,
+        Permission.EMERGENCY_OPEN,
+        Permission.EMERGENCY_VIEW,
         Permission.ACCESS_REVIEW,
         Permission.ACCESS_VIEW,
     },
@@ -123,6 +136,7 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.CLIENT_VIEW,
         Permission.STAFF_VIEW,
         Permission.ACCESS_VIEW,
+        Permission.EMERGENCY_VIEW,
     },
 }
 
@@ -154,6 +168,7 @@ APART: tuple[Apart, ...] = (
     Apart(Permission.STAFF_MANAGE, Permission.AUDIT_VIEW, "could watch what is known of their own acts"),
     Apart(Permission.STAFF_MANAGE, Permission.PHI_GRANT, "could make an account and open patients' text to it"),
     Apart(Permission.STAFF_MANAGE, Permission.ACCESS_REVIEW, "could give access and then find it in order"),
+    Apart(Permission.STAFF_MANAGE, Permission.EMERGENCY_OPEN, "could act under a name that is nobody's"),
     Apart(Permission.STAFF_MANAGE, PhiRight.VIEW, "would see patients' text while running the machine"),
     Apart(Permission.PHI_GRANT, PhiRight.VIEW, "would have opened patients' text to a colleague and to themselves"),
 )

@@ -17,6 +17,7 @@ from django_otp.oath import TOTP
 
 from appliance.accounts.errors import (
     DirectoryRolesError,
+    EnrolmentError,
     FactorError,
     FirstBootError,
     PersonError,
@@ -54,6 +55,10 @@ DIRECTORY_IDENTITY = "directory_identity_changed"
 # whoever runs the directory, and would open nothing or, worse, somebody else's vote (decision 0020).
 NEVER_FROM_DIRECTORY = frozenset({Role.APPROVER})
 
+# The one account of no person (services.sealed): nobody is created under its name, and no directory brings it.
+SEALED_ACCOUNT = "break-glass"
+# Given by hand, used the same day.
+ENROLMENT_FOR = timedelta(hours=24)
 # Long enough to find two people and two telephones; short enough that a printout is worth nothing tomorrow.
 FIRST_BOOT_FOR = timedelta(minutes=60)
 FIRST_BOOT_TRIES = 10
@@ -69,6 +74,8 @@ _RECOVERY = re.compile(r"[A-Za-z2-7]{4}(?:-?[A-Za-z2-7]{4}){3}", re.ASCII)
 
 def check_username(username: str) -> None:
     """2 to 32 of a-z, 0-9, '.', '_', '-', beginning with a letter; PersonError otherwise."""
+    if username == SEALED_ACCOUNT:
+        raise PersonError(f"{SEALED_ACCOUNT} is the name of the sealed account and nobody's.")
     if not _USERNAME.fullmatch(username):
         raise PersonError("A user name is 2 to 32 of a-z, 0-9, '.', '_' and '-', and begins with a letter.")
 
@@ -124,6 +131,16 @@ def directory_refusal(*, disabled: bool, roles: Sequence[str], known_id: str, id
     if not roles:
         return DIRECTORY_NO_ROLE
     return DIRECTORY_ROLE_CONFLICT if conflict(roles) else ""
+
+
+def check_can_give_enrolment(*, actor: str, username: str, is_active: bool, has_factor: bool) -> None:
+    """EnrolmentError unless this is a first enrolment: whoever has a factor keeps it or loses it by another act."""
+    if actor == username:
+        raise EnrolmentError("Nobody gives themselves a code to enrol with.")
+    if not is_active:
+        raise EnrolmentError(f"{username} is deactivated.")
+    if has_factor:
+        raise EnrolmentError(f"{username} has a second factor already. This code is for the first one only.")
 
 
 def check_first_people(usernames: Sequence[str], passwords: Sequence[str]) -> None:

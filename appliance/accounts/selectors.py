@@ -218,8 +218,10 @@ def _resets(found: QuerySet[FactorReset]) -> tuple[ResetRow, ...]:
 
 
 def is_first_boot() -> bool:
-    """Whether this machine has never had anybody."""
-    return not (Person.objects.exists() or FirstBoot.objects.filter(done_at__isnull=False).exists())
+    """Whether this machine has never had anybody of its own: whom a directory brings cannot run it."""
+    return not (
+        Person.objects.filter(directory_id="").exists() or FirstBoot.objects.filter(done_at__isnull=False).exists()
+    )
 
 
 def first_person_at() -> datetime | None:

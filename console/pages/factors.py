@@ -5,16 +5,11 @@ A seed and a set of recovery codes exist on exactly one kind of answer each, as 
 
 from __future__ import annotations
 
-import base64
-from urllib.parse import quote
-
 import django_otp
-import segno
 from django import forms
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -23,7 +18,7 @@ from appliance.accounts.services import codes, factors, passkeys, recovery
 from appliance.alerts import services as alerting
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
-from console import access, second_factor
+from console import access, second_factor, shown_seed
 
 
 class ConfirmForm(forms.Form):
@@ -141,25 +136,8 @@ def recovery_codes(request: HttpRequest) -> HttpResponse:
     return render(request, "console/factors/recovery.html", {"codes": made})
 
 
-@sensitive_variables("seed", "secret")
+@sensitive_variables("seed", "shown")
 def _show_seed(request: HttpRequest, seed: bytes, form: ConfirmForm, *, status: int = 200) -> HttpResponse:
-    secret = base64.b32encode(seed).decode("ascii")
-    label = quote(f"Isoward:{access.actor(request)}")
-    uri = f"otpauth://totp/{label}?secret={secret}&issuer={quote(f'Isoward {settings.SITE.name}')}"
-    spaced = " ".join(secret[at : at + 4] for at in range(0, len(secret), 4))
-    context = {"begun": True, "form": form, "secret": spaced, "picture": _picture(uri)}
+    shown = shown_seed.show(seed, name=access.actor(request))
+    context = {"begun": True, "form": form, "secret": shown.text, "picture": shown.picture}
     return render(request, "console/factors/generator.html", context, status=status)
-
-
-def _picture(text: str) -> SafeString:
-    """The text as a drawing that a telephone reads; black on white whatever the theme, because some read nothing else."""
-    drawn = segno.make(text, error="m", micro=False).svg_inline(
-        omitsize=True,
-        border=4,
-        dark="#000",
-        light="#fff",
-        svgclass="qr",
-        lineclass=None,
-        title="The secret as a picture",
-    )
-    return mark_safe(drawn)  # noqa: S308 - drawn by segno from squares; the text is not in it

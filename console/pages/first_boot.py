@@ -6,18 +6,14 @@ each. Nothing is written about either until both are right; decides nothing abou
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from urllib.parse import quote
 
-import segno
 from django import forms
-from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
@@ -25,7 +21,7 @@ from appliance.accounts import rules
 from appliance.accounts import selectors as accounts
 from appliance.accounts.errors import AccountError, FirstBootOverError, FirstBootSecretError
 from appliance.accounts.services import first_boot
-from console import access
+from console import access, shown_seed
 from console.pages import errors
 
 _SITTING = "first_boot_sitting"
@@ -179,31 +175,7 @@ def _places(given: list[NewcomerForm], seeds: tuple[bytes, ...]) -> list[Place]:
     titles = ("The first person", "The second person")
     places = []
     for title, duties, form, seed in zip(titles, rules.FIRST_DUTIES, given, seeds, strict=True):
-        secret = base64.b32encode(seed).decode("ascii")
-        places.append(
-            Place(
-                title=title,
-                duties=" and ".join(role.label for role in duties),
-                form=form,
-                seed=" ".join(secret[at : at + 4] for at in range(0, len(secret), 4)),
-                picture=_picture(secret, title),
-            )
-        )
+        shown = shown_seed.show(seed, name=title.lower())
+        duty = " and ".join(role.label for role in duties)
+        places.append(Place(title=title, duties=duty, form=form, seed=shown.text, picture=shown.picture))
     return places
-
-
-def _picture(secret: str, title: str) -> SafeString:
-    """The seed as a drawing that a telephone reads; black on white whatever the theme, because some read nothing else."""
-    label = quote(f"Isoward {settings.SITE.name}:{title.lower()}")
-    drawn = segno.make(f"otpauth://totp/{label}?secret={secret}&issuer={quote('Isoward')}", error="m", micro=False)
-    return mark_safe(  # noqa: S308 - drawn by segno from squares; no text of anybody's is in it
-        drawn.svg_inline(
-            omitsize=True,
-            border=4,
-            dark="#000",
-            light="#fff",
-            svgclass="qr",
-            lineclass=None,
-            title="The secret as a picture",
-        )
-    )

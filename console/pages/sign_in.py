@@ -114,8 +114,9 @@ def code(request: HttpRequest) -> HttpResponse:
     wanted = access.local_path(request.POST.get("next", "") or request.GET.get("next", ""))
     if access.is_signed_in(request):
         return redirect(wanted)
-    name = _pending(request)
+    name = pending(request)
     if not name:
+        request.session.flush()
         return redirect(_with_next("sign-in", wanted))
     prompt = second_factor.Prompt(request, name=name, purpose=passkeys.SIGN_IN)
     try:
@@ -143,8 +144,9 @@ def clock(request: HttpRequest) -> HttpResponse:
     wanted = access.local_path(request.POST.get("next", "") or request.GET.get("next", ""))
     if access.is_signed_in(request):
         return redirect(wanted)
-    name = _pending(request)
+    name = pending(request)
     if not name:
+        request.session.flush()
         return redirect(_with_next("sign-in", wanted))
     form = ClockForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -170,15 +172,6 @@ def sign_out(request: HttpRequest) -> HttpResponse:
         people.signed_out(actor=access.actor(request))
     auth.logout(request)
     return redirect("sign-in")
-
-
-def _pending(request: HttpRequest) -> str:
-    """Whoever showed the password in this session a moment ago; nobody otherwise, and then nothing is left of it."""
-    name, since = request.session.get(_PENDING, ""), request.session.get(_PENDING_AT, 0.0)
-    if not name or not 0 <= time.time() - since <= PENDING_S:
-        request.session.flush()
-        return ""
-    return str(name)
 
 
 def _opened(request: HttpRequest, device: Device, wanted: str) -> HttpResponse:
@@ -217,6 +210,12 @@ def pend(request: HttpRequest, name: str) -> None:
     request.session.flush()
     request.session[_PENDING] = name
     request.session[_PENDING_AT] = time.time()
+
+
+def pending(request: HttpRequest) -> str:
+    """Whose first factor was right in this session, a moment ago; "" for nobody."""
+    name, since = request.session.get(_PENDING, ""), request.session.get(_PENDING_AT, 0.0)
+    return str(name) if 0 <= time.time() - since <= PENDING_S else ""
 
 
 def _begin(request: HttpRequest, device: Device) -> None:

@@ -16,6 +16,7 @@ FILLED = {
     "key_id": "1",
     "key": "0" * 40,
     "review_id": "1",
+    "opening_id": "1",
     "shard": "1",
     "seq": "1",
     "digest": "a" * 64,

@@ -127,7 +127,7 @@ def check_password(*, actor: str, password: str) -> Person:
         make_password(password)  # the same cost as a real check, so that time tells no names
         raise SignInRefusedError
     right = person.check_password(password)
-    if not person.is_active or rules.locked(until=person.locked_until, now=timezone.now()):
+    if not person.is_in_use or rules.locked(until=person.locked_until, now=timezone.now()):
         raise SignInRefusedError
     if not right:
         count_failure(person)

@@ -197,6 +197,13 @@ def test_our_secret_readable_by_others_lets_nobody_in(hana: cast.Member, here: S
     assert check(hana).username == "hana"
 
 
+def test_somebody_of_the_directory_does_not_end_the_first_boot_and_somebody_of_ours_does(hana: cast.Member) -> None:
+    check(hana)
+    assert selectors.is_first_boot()
+    cast.member("erin")
+    assert not selectors.is_first_boot()
+
+
 def test_roles_of_the_directory_are_not_changed_here(hana: cast.Member) -> None:
     check(hana)
     with pytest.raises(PersonError, match="come from the directory"):

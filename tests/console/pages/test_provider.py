@@ -64,9 +64,9 @@ def come(
     return browser, browser.get(change(back)).status_code
 
 
-def refused(idp: IdentityProvider, **how: Callable[[str], str]) -> str:
+def refused(idp: IdentityProvider, change: Callable[[str], str] = str) -> str:
     """The reason on record; nobody was signed in, and nobody is half-way either."""
-    browser, status = come(idp, **how)
+    browser, status = come(idp, change=change)
     assert status == 403
     assert browser.get("/sign-in/code")["Location"].startswith("/sign-in")
     return records(action="person.sign_in_refused")[0].outcome

@@ -9,10 +9,10 @@ import json
 import pytest
 
 from appliance.accounts.models import Person
-from appliance.reviews import rules
 from appliance.reviews import selectors as reviews
 from appliance.reviews.models import Decision
 from inference.clients import services as clients
+from provisioning import canonical
 from tests.console.conftest import Enter
 from tests.console.door import SignedIn, records, text
 
@@ -99,7 +99,7 @@ def test_the_files_hold_the_review_and_a_reader_can_check_its_digest(grace: Sign
     document = json.loads(grace.get(f"{path}.json").content)
     digest = document.pop("digest")
     document.pop("state")
-    assert rules.canonical.digest(document) == digest
+    assert canonical.digest(document) == digest
     table = list(csv.DictReader(io.StringIO(text(grace.get(f"{path}.csv")))))
     assert [(row["username"], row["verdict"], row["decided_by"]) for row in table] == [
         ("bob", "keep", "grace"),
