@@ -30,6 +30,8 @@ SCHEDULE = [
     ("close unanswered intents", "inference.queue.tasks.close_unanswered", 300.0),
     ("watch refused attempts", "inference.clients.tasks.watch_attempts", 15.0),
     ("sweep imports", "inference.releases.tasks.sweep", 15.0),
+    ("average GPU samples", "inference.telemetry.tasks.roll_up", 60.0),
+    ("watch the sampler", "inference.telemetry.tasks.watch_sampler", 10.0),
     ("execute approved changes", "appliance.changes.tasks.execute_approved", 5.0),
 ]
 app.conf.beat_schedule = {name: {"task": task, "schedule": every} for name, task, every in SCHEDULE}

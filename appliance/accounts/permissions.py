@@ -14,6 +14,8 @@ class Permission(StrEnum):
     """`<resource>:<verb>`, alphabetical."""
 
     ALERT_ACKNOWLEDGE = "alert:acknowledge"
+    ALERT_SILENCE = "alert:silence"
+    ALERT_TEST = "alert:test"
     ALERT_VIEW = "alert:view"
     AUDIT_VERIFY = "audit:verify"
     AUDIT_VIEW = "audit:view"
@@ -22,6 +24,7 @@ class Permission(StrEnum):
     CHANGE_VIEW = "change:view"
     CLIENT_MANAGE = "client:manage"
     CLIENT_VIEW = "client:view"
+    GPU_REQUALIFY = "gpu:requalify"
     GPU_VIEW = "gpu:view"
     OVERVIEW_VIEW = "overview:view"
     QUEUE_VIEW = "queue:view"
@@ -64,10 +67,25 @@ _EVERYONE = frozenset(
 GRANTS: Mapping[Role, frozenset[Permission]] = {
     Role.VIEWER: _EVERYONE,
     Role.MODEL_OPERATOR: _EVERYONE
-    | {Permission.RELEASE_IMPORT, Permission.CHANGE_VIEW, Permission.CHANGE_PROPOSE, Permission.ALERT_ACKNOWLEDGE},
+    | {
+        Permission.RELEASE_IMPORT,
+        Permission.CHANGE_VIEW,
+        Permission.CHANGE_PROPOSE,
+        Permission.ALERT_ACKNOWLEDGE,
+        Permission.ALERT_SILENCE,
+        Permission.GPU_REQUALIFY,
+    },
     Role.APPROVER: _EVERYONE | {Permission.CHANGE_VIEW, Permission.CHANGE_APPROVE, Permission.CLIENT_VIEW},
     Role.IT_ADMIN: _EVERYONE
-    | {Permission.STAFF_VIEW, Permission.STAFF_MANAGE, Permission.ALERT_ACKNOWLEDGE, Permission.CHANGE_VIEW},
+    | {
+        Permission.STAFF_VIEW,
+        Permission.STAFF_MANAGE,
+        Permission.ALERT_ACKNOWLEDGE,
+        Permission.ALERT_SILENCE,
+        Permission.ALERT_TEST,
+        Permission.CHANGE_VIEW,
+        Permission.GPU_REQUALIFY,
+    },
     Role.APP_OWNER: _EVERYONE | {Permission.CLIENT_VIEW, Permission.CLIENT_MANAGE},
     Role.PRIVACY_OFFICER: _EVERYONE
     | {Permission.AUDIT_VIEW, Permission.AUDIT_VERIFY, Permission.CLIENT_VIEW, Permission.CHANGE_VIEW},
