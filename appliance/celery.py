@@ -15,7 +15,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "appliance.settings")
 app = Celery("isoward")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(
-    ["inference.clients", "inference.queue", "inference.releases", "inference.telemetry", "appliance.changes"]
+    [
+        "inference.clients",
+        "inference.queue",
+        "inference.releases",
+        "inference.telemetry",
+        "appliance.alerts",
+        "appliance.changes",
+    ]
 )
 
 # The door's own work for a worker: what a batch's lines may hold is decided there.
@@ -30,6 +37,8 @@ SCHEDULE = [
     ("close unanswered intents", "inference.queue.tasks.close_unanswered", 300.0),
     ("watch refused attempts", "inference.clients.tasks.watch_attempts", 15.0),
     ("sweep imports", "inference.releases.tasks.sweep", 15.0),
+    ("tell of alerts", "appliance.alerts.tasks.deliver", 3.0),
+    ("forget what was told", "appliance.alerts.tasks.forget", 3600.0),
     ("average GPU samples", "inference.telemetry.tasks.roll_up", 60.0),
     ("watch the sampler", "inference.telemetry.tasks.watch_sampler", 10.0),
     ("execute approved changes", "appliance.changes.tasks.execute_approved", 5.0),

@@ -12,12 +12,15 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from provisioning import site_channels
+from provisioning.site_channels import Channel, ChannelError, Scrape
 
 DEFAULT_PATH = Path("/etc/appliance/site.toml")
 ENVIRONMENT_KEY = "ISOWARD_SITE"
@@ -34,6 +37,7 @@ SECRET_SIZES: dict[str, int | None] = {
     "roster-key": 32,
     "sealer-key": None,
     "engine-api-key": 64,
+    "alert-webhook-key": 32,
 }
 SECRET_TEXT_LIMIT = 4096
 
@@ -116,6 +120,10 @@ class Site:
     expected_gpus: int
     webhooks: tuple[Destination, ...]
     """Empty, as without the table [webhooks]: nobody is told anything."""
+    alert_channels: tuple[Channel, ...] = ()
+    """Empty, as without [[alerts.channel]]: alerts are on their page and nowhere else."""
+    metrics: Scrape | None = None
+    """None, as without the table [metrics]: nothing listens for Prometheus."""
 
     @property
     def releases_dir(self) -> Path:
@@ -244,12 +252,17 @@ def read(path: Path) -> Site:
         name: _Table(path, document, name)
         for name in ("site", "paths", "postgres", "redis", "console", "api", "engine", "gpus")
     }
-    # The one table that may be missing: without it this machine opens no connection to anybody.
+    # Tables that may be missing: without them this machine opens no connection to anybody.
+    try:
+        told = site_channels.channels(document.pop("alerts", {}))
+        asked = site_channels.scrape(document.pop("metrics")) if "metrics" in document else None
+    except ChannelError as error:
+        raise SiteError(f"{path}: {error}") from None
     if "webhooks" in document:
         tables["webhooks"] = _Table(path, document, "webhooks")
     if document:
         raise SiteError(f"{path}: {min(document)} is not a known table; remove it")
-    site = _site(path, tables)
+    site = replace(_site(path, tables), alert_channels=told, metrics=asked)
     for table in tables.values():
         table.close()
     _check_sockets(path, site)

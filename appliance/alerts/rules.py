@@ -1,4 +1,4 @@
-"""What an alert is worth and who may take it on; pure.
+"""What an alert is worth, who may take it on or silence it, and when its word is sent again; pure.
 
 Whether something is wrong is decided by whoever watches it (inference.telemetry.rules for GPUs), never here.
 """
@@ -6,10 +6,36 @@ Whether something is wrong is decided by whoever watches it (inference.telemetry
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from appliance.alerts.errors import ClosedError, TakenError
+from appliance.alerts.errors import ClosedError, SilenceError, TakenError
+
+LONGEST_SILENCE = timedelta(days=7)
+# 5 s, 15 s, 45 s ... ten minutes: about an hour and a half in all, longer than a mail server's restart.
+MOST_TRIES = 15
+_FIRST_WAIT, _LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=10)
+# A channel that failed this often in a row is dead until it takes something again.
+DEAD_AFTER = 3
+CHANNEL = "alerts.channel."
+
+
+class Delivered(StrEnum):
+    """How a delivery stands."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    GIVEN_UP = "given_up"
+    DROPPED = "dropped"
+
+
+class Event(StrEnum):
+    """What about an alert is told."""
+
+    OPENED = "opened"
+    WORSENED = "worsened"
+    CLOSED = "closed"
+    TEST = "test"
 
 
 class Severity(StrEnum):
@@ -58,3 +84,23 @@ def check_can_acknowledge(alert: Alert, *, actor: str) -> None:
         raise ClosedError("this alert is closed; the fault is over")
     if alert.acknowledged_by and alert.acknowledged_by != actor:
         raise TakenError(f"{alert.acknowledged_by} has already taken this alert on")
+
+
+def check_can_silence(alert: Alert, *, reason: str, hours: int) -> None:
+    """Refuse a silence about what is over, without a reason, or without an end within a week."""
+    if not alert.is_open:
+        raise ClosedError("this alert is closed; there is nothing to silence")
+    if not reason.strip():
+        raise SilenceError("say why nobody should be told")
+    if not timedelta(0) < timedelta(hours=hours) <= LONGEST_SILENCE:
+        raise SilenceError("a silence ends after 1 to 168 hours")
+
+
+def wait_before(tries: int) -> timedelta:
+    """How long until the next try, after so many."""
+    return min(_FIRST_WAIT * 3 ** max(0, tries - 1), _LONGEST_WAIT)
+
+
+def is_told(*, key: str, severity: Severity, channel: str, least: str) -> bool:
+    """Whether a channel tells of this fault: urgent enough, and not about the channel itself, which cannot say it."""
+    return severity.rank >= Severity(least).rank and key != CHANNEL + channel

@@ -9,8 +9,10 @@ class Action(StrEnum):
     """`<noun>.<verb>`; add a member when a service learns a new act."""
 
     ALERT_ACKNOWLEDGED = "alert.acknowledged"
+    ALERT_CHANNEL_TESTED = "alert.channel_tested"
     ALERT_CLOSED = "alert.closed"
     ALERT_OPENED = "alert.opened"
+    ALERT_SILENCED = "alert.silenced"
     ALERT_WORSENED = "alert.worsened"
     AUDIT_READ = "audit.read"
     AUDIT_VERIFIED = "audit.verified"
