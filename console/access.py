@@ -32,6 +32,7 @@ from console.pages import errors
 from inference.clients.errors import ClientError
 from inference.queue.errors import QueueError
 from inference.releases.errors import ReleaseError
+from inference.telemetry.errors import TelemetryError
 
 SIGNED_IN_AT = "signed_in_at"
 SEEN_AT = "seen_at"
@@ -39,7 +40,7 @@ ROLES = "roles"
 ENDED = "ended"
 
 WELL, DEGRADED, FAILED = "well", "degraded", "failed"
-REFUSALS = (AccountError, AlertError, ChangeError, ClientError, QueueError, ReleaseError)
+REFUSALS = (AccountError, AlertError, ChangeError, ClientError, QueueError, ReleaseError, TelemetryError)
 
 View = TypeVar("View", bound=Callable[..., HttpResponse])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 
@@ -130,7 +131,7 @@ class EngineRestart(models.Model):
 class Sample(models.Model):
     """One card at one moment. Raw samples live a day."""
 
-    gpu = models.ForeignKey(Gpu, on_delete=models.CASCADE, related_name="samples")
+    gpu = models.ForeignKey(Gpu, on_delete=models.CASCADE, related_name="samples", db_index=False)
     at = models.DateTimeField()
     utilisation_percent = models.PositiveSmallIntegerField(null=True)
     memory_used = models.BigIntegerField(null=True)
@@ -145,10 +146,10 @@ class Sample(models.Model):
     energy_mj = models.BigIntegerField(null=True)
 
     class Meta:
-        # Serves the newest samples of one card, and the pruning of old ones.
+        # Serves the newest samples of one card; and averaging and pruning, whose rows lie in the order of time.
         indexes: ClassVar = [
             models.Index(name="telemetry_sample_newest", fields=["gpu", "-at"]),
-            models.Index(name="telemetry_sample_at", fields=["at"]),
+            BrinIndex(name="telemetry_sample_time", fields=["at"]),
         ]
 
 

@@ -57,8 +57,14 @@ PERMISSIONS: dict[str, str | None] = {
     "audit-record": "audit:view",
     "gpus": "gpu:view",
     "gpus-live": "gpu:view",
+    "gpu-requalify": "gpu:requalify",
+    "gpu-event-acknowledge": "alert:acknowledge",
+    "gpu-policy": "change:propose",
     "alerts": "alert:view",
     "alert-acknowledge": "alert:acknowledge",
+    "alert-silence": "alert:silence",
+    "alerts-live": "alert:view",
+    "alert-channel-test": "alert:test",
 }
 METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
 CLOSED = [address for address in addresses() if address.permission is not None]
