@@ -98,7 +98,8 @@ def check_can_silence(alert: Alert, *, reason: str, hours: int) -> None:
 
 def wait_before(tries: int) -> timedelta:
     """How long until the next try, after so many."""
-    return min(_FIRST_WAIT * 3 ** max(0, tries - 1), _LONGEST_WAIT)
+    seconds = _FIRST_WAIT.total_seconds() * 3.0 ** max(0, tries - 1)
+    return min(timedelta(seconds=seconds), _LONGEST_WAIT)
 
 
 def is_told(*, key: str, severity: Severity, channel: str, least: str) -> bool:

@@ -77,7 +77,12 @@ def test_three_kinds_of_channel_are_read_and_none_is_there_by_itself(site_toml: 
         (SYSLOG, 'server_name = "logs.hospital.example"', "", "alerts.channel.server_name is None"),
         (SYSLOG, 'name = "soc"', 'name = "The SOC"', "alerts.channel.name is"),
         (SYSLOG, 'name = "soc"', 'name = "soc"\nleast = "any"', "write one of: info, warning, critical"),
-        (SYSLOG, 'name = "soc"', 'name = "soc"\nport = 1', "alerts.channel.port is not a known key of a syslog channel"),
+        (
+            SYSLOG,
+            'name = "soc"',
+            'name = "soc"\nport = 1',
+            "alerts.channel.port is not a known key of a syslog channel",
+        ),
         (MAIL, 'to = ["it@hospital.example"]', "to = []", "at least one mail address"),
         (MAIL, '"it@hospital.example"', '"it@hospital.example\\nBcc: x@y.z"', "not a mail address"),
         (HOOK, "https://10.1.2.5:8443", "https://1.1.1.1", "not on a private network"),

@@ -62,7 +62,7 @@ _SPREADS = ", ".join(
     for name in _MEASURES
 )
 _FIND = f"""
-    SELECT g.uuid, date_bin(%(step)s, r.at, TIMESTAMPTZ '2000-01-01 00:00:00+00') AS bin, {_SPREADS}
+    SELECT g.uuid, date_bin(make_interval(secs => %(step)s), r.at, TIMESTAMPTZ '2000-01-01 00:00:00+00') AS bin, {_SPREADS}
     FROM telemetry_rollup r JOIN telemetry_gpu g ON g.id = r.gpu_id
     WHERE r.span = %(span)s AND r.at >= %(since)s
     GROUP BY g.uuid, bin ORDER BY g.uuid, bin
@@ -74,7 +74,7 @@ def history(window: Window) -> Mapping[str, tuple[Point, ...]]:
     found: dict[str, list[Point]] = {}
     with connection.cursor() as cursor:
         since = timezone.now() - window.back
-        cursor.execute(_FIND, {"step": window.step, "span": window.span, "since": since})
+        cursor.execute(_FIND, {"step": window.step.total_seconds(), "span": window.span, "since": since})
         for uuid, at, *values in cursor.fetchall():
             found.setdefault(uuid, []).append(_point(at, values))
     return {uuid: tuple(points) for uuid, points in found.items()}

@@ -136,14 +136,14 @@ def _roll(span: int, source: str, now: datetime) -> None:
         cursor.execute(
             f"""
             INSERT INTO telemetry_rollup (gpu_id, span, at, readings, {", ".join(names)})
-            SELECT gpu_id, %(span)s, date_bin(%(step)s, at, {_EPOCH}) AS bin, {source}
-              AND at >= COALESCE((SELECT max(r.at) + %(step)s FROM telemetry_rollup r WHERE r.span = %(span)s),
+            SELECT gpu_id, %(span)s, date_bin(make_interval(secs => %(span)s), at, {_EPOCH}) AS bin, {source}
+              AND at >= COALESCE((SELECT max(r.at) + make_interval(secs => %(span)s) FROM telemetry_rollup r WHERE r.span = %(span)s),
                                  {_EPOCH})
-              AND at < date_bin(%(step)s, %(now)s, {_EPOCH})
+              AND at < date_bin(make_interval(secs => %(span)s), %(now)s, {_EPOCH})
             GROUP BY gpu_id, bin
             ON CONFLICT DO NOTHING
             """,  # noqa: S608 - column names of this file alone; every value is a parameter
-            {"span": span, "step": timedelta(seconds=span), "now": now},
+            {"span": span, "now": now},
         )
 
 

@@ -110,7 +110,7 @@ def mail(trust: Pki | None) -> Iterator[Heard]:
             )
             return "250 taken"
 
-    options = {"tls_context": trust.context(), "require_starttls": True} if trust else {}
+    options: dict[str, Any] = {"tls_context": trust.context(), "require_starttls": True} if trust else {}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])

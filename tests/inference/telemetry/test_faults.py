@@ -155,8 +155,7 @@ def test_link_errors_ring_when_they_rise_and_stand_until_they_no_longer_do() -> 
 
 
 def test_memory_that_waits_for_a_repair_is_a_warning_and_memory_beyond_it_critical() -> None:
-    flags = {"remap_pending": True, "remap_failed": True}
-    history = [rules.Health(uuid="GPU-1", at=NOON, **flags)]
+    history = [rules.Health(uuid="GPU-1", at=NOON, remap_pending=True, remap_failed=True)]
     found = rules.judge_health(health={"GPU-1": history}, thresholds=LIMITS, standing=frozenset())
     assert [(finding.key, finding.severity) for finding in found] == [
         ("gpu.repair_failed.GPU-1", Severity.CRITICAL),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -21,7 +22,7 @@ def store(at: datetime, **values: int | None) -> None:
     services.store(cards=[CARD], readings=[rules.Reading(uuid=CARD.uuid, at=at, **values)], at=at)
 
 
-def rolled(span: int) -> list[tuple[datetime, int, int | None, float | None, int | None]]:
+def rolled(span: int) -> list[tuple[Any, ...]]:
     rows = Rollup.objects.filter(span=span).order_by("at")
     return [(r.at, r.readings, r.temperature_min, r.temperature_avg, r.temperature_max) for r in rows]
 
