@@ -39,6 +39,8 @@ def open_(*, actor: str, key: str, severity: rules.Severity, title: str, detail:
         row.severity, row.title = severity.value, title
         # Whoever took it on took on the milder fault; it needs a new look.
         row.acknowledged_by, row.acknowledged_at = "", None
+        # So does whoever silenced it: the worse fault is told.
+        Silence.objects.filter(key=key, until__gt=timezone.now()).update(until=timezone.now())
     row.save(update_fields=["detail", "severity", "title", "acknowledged_by", "acknowledged_at"])
     if worse:
         audit.record(actor=actor, action=Action.ALERT_WORSENED, target=key, detail={"severity": severity.value})

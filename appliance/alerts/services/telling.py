@@ -94,6 +94,8 @@ def _end_test(*, actor: str, row: Delivery, code: str, said: str) -> None:
     Attempt.objects.create(delivery=row, at=now, code=code, said=said[:300])
     row.state, row.ended_at = Delivery.State.GIVEN_UP if code else Delivery.State.SENT, now
     row.save(update_fields=["state", "ended_at"])
+    if not code:
+        alerts.close(actor=actor, key=rules.CHANNEL + row.channel, reason="the channel took a test")
     audit.record(actor=actor, action=Action.ALERT_CHANNEL_TESTED, target=f"channel:{row.channel}", outcome=code or "ok")
 
 

@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import psycopg
@@ -91,7 +92,6 @@ class Look:
     cards: tuple[rules.Card, ...] = ()
     readings: tuple[rules.Reading, ...] = ()
     health: tuple[rules.Health, ...] = ()
-    reports: tuple[rules.Report, ...] = ()
     driver: str = ""
     library: str = ""
 
@@ -108,6 +108,8 @@ class Sampler:
         self.history: dict[str, deque[rules.Reading]] = {}
         self.health: dict[str, deque[rules.Health]] = {}
         self.reports: list[rules.Report] = []
+        # The driver tells once: what a turn heard that was given up for hanging is kept as well.
+        self.heard: SimpleQueue[rules.Report] = SimpleQueue()
         self.reason = ""
         self.nvml: Nvml | None = None  # touched in the thread alone, as is the next
         self.lost = False
@@ -118,7 +120,9 @@ class Sampler:
     def turn(self, now: datetime) -> None:
         """Read, keep, judge, tell, act."""
         seen = self.look(now)
-        self.reports += [*seen.reports, *self.kernel.xids(now=now)]
+        while not self.heard.empty():
+            self.reports.append(self.heard.get())
+        self.reports += self.kernel.xids(now=now)
         answered = {reading.uuid for reading in seen.readings}
         present = [card for card in seen.cards if card.uuid in answered]
         telemetry.store(cards=present, readings=seen.readings, at=now)
@@ -173,11 +177,12 @@ class Sampler:
                 log.error("gpu_lost", extra={"uuid": card.uuid, "why": str(error)})
         if slow:
             self.health_at = time.monotonic() + HEALTH_EVERY_S
+        for report in nvml.xids(at=now):
+            self.heard.put(report)
         seen = Look(
             cards=nvml.cards,
             readings=tuple(readings),
             health=tuple(health),
-            reports=tuple(nvml.xids(at=now)),
             driver=nvml.driver or "",
             library=nvml.library or "",
         )

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from appliance.alerts import selectors as alerts
 from inference.telemetry import rules
 from inference.telemetry.models import EngineRestart, FaultPolicy, Gpu, XidEvent
+from inference.telemetry.selectors.cards import sampler
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,21 @@ def blocking_faults(uuid: str) -> tuple[str, ...]:
 
 
 def capacity() -> Capacity:
-    """What is held, and whether that stops the engine."""
-    held = tuple(Gpu.objects.exclude(held="").values_list("uuid", flat=True))
-    if not held:
+    """What is held, and whether that stops the engine.
+
+    A held card that is gone while as many are present as are expected was exchanged: no engine works on it.
+    """
+    if not Gpu.objects.exclude(held="").exists():
         return Capacity((), blocked=False)
+    gpus = list(Gpu.objects.select_related("health"))
+    seen = sampler()
+    since = timezone.now() - rules.SILENT_AFTER
+    if seen.alive and seen.present >= seen.expected:
+        gpus = [gpu for gpu in gpus if gpu.last_seen > since]
+    held = tuple(gpu.uuid for gpu in gpus if gpu.held)
     processes = {
         gpu.uuid: len(gpu.health.processes) if hasattr(gpu, "health") and gpu.health.processes is not None else None
-        for gpu in Gpu.objects.select_related("health")
+        for gpu in gpus
     }
     return Capacity(held, rules.blocks_work(held=held, processes=processes))
 

@@ -161,6 +161,27 @@ def test_what_came_and_went_under_a_silence_is_told_nobody(name: Name) -> None:
     assert states() == [("opened", "dropped")]
 
 
+def test_a_fault_that_gets_worse_is_told_whatever_was_silenced(name: Name) -> None:
+    with servers.http(None) as heard:
+        name(channel("webhook", heard.port, ca=None))
+        services.silence(actor="erin", alert_id=hot(Severity.WARNING), reason="mending", hours=4)
+        tasks.deliver()
+        assert heard.said == []
+        hot(Severity.CRITICAL)
+        tasks.deliver()
+        assert len(heard.said) == 1
+    assert selectors.silences() == {}
+
+
+def test_a_test_that_is_taken_ends_the_alarm_about_its_channel(name: Name) -> None:
+    with servers.http(None) as heard:
+        name(channel("webhook", heard.port, ca=None))
+        key = rules.CHANNEL + "soc"
+        services.open_(actor="alert-teller", key=key, severity=Severity.CRITICAL, title="Alerts do not get out")
+        services.test_channel(actor="erin", name="soc")
+    assert key not in selectors.standing_keys()
+
+
 @pytest.mark.parametrize(("reason", "hours"), [("", 4), ("  ", 4), ("mending", 0), ("mending", -1), ("mending", 169)])
 def test_a_silence_has_a_reason_and_an_end_within_a_week(reason: str, hours: int) -> None:
     number = hot()

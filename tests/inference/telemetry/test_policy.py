@@ -13,6 +13,7 @@ from appliance.alerts import selectors as alerts
 from appliance.changes import selectors as ledger
 from appliance.changes import services as changes
 from inference.telemetry import errors, rules, selectors, services
+from inference.telemetry.models import Gpu
 from provisioning.site_config import Site
 from tests.appliance import cast
 from tests.console.door import records
@@ -140,3 +141,17 @@ def test_a_silent_sampler_rings_where_cards_are_expected_and_not_elsewhere(site:
     services.beat(at=now - timedelta(minutes=1), started_at=now, driver="580", present=1, expected=1, reason="")
     services.watch_sampler(actor="sampler-watch")
     assert [alert.key for alert in alerts.standing()] == [rules.SILENT]
+
+
+def test_a_held_card_that_was_exchanged_stops_no_work_and_one_that_fell_off_does() -> None:
+    see(95)
+    old = timezone.now() - timedelta(minutes=5)
+    Gpu.objects.update(last_seen=old)
+    now = timezone.now()
+    services.beat(at=now, started_at=now, driver="580", present=0, expected=1, reason="")
+    assert selectors.capacity().blocked
+    new = rules.Card(uuid="GPU-2", index=0, name="H200", serial="2", pci="00000000:3B:00.0", memory_total=200)
+    services.store(cards=[new], readings=[rules.Reading(uuid="GPU-2", at=now)], at=now)
+    services.beat(at=now, started_at=now, driver="580", present=1, expected=1, reason="")
+    assert not selectors.capacity().blocked
+    assert selectors.one("GPU-1").held is rules.Hold.QUARANTINED, "put in again, it is still held"
