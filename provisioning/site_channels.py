@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-KINDS = ("syslog", "mail", "webhook")
+KINDS = ("syslog", "mail", "snmp", "webhook")
 LEAST = ("info", "warning", "critical")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -41,6 +41,10 @@ class Channel:
     url: str = ""
     sender: str = ""
     to: tuple[str, ...] = ()
+    user: str = ""
+    """For SNMP version 3; empty is version 2c."""
+    secret: Path | None = None
+    """Where SNMP's words are: the community, or the two of version 3."""
 
     @property
     def place(self) -> str:
@@ -86,6 +90,8 @@ def _channel(row: dict[str, Any]) -> Channel:
         raise ChannelError(f"alerts.channel.least of {name} is {least!r}; write one of: {', '.join(LEAST)}")
     if kind == "webhook":
         channel = _webhook(name, least, row)
+    elif kind == "snmp":
+        channel = _snmp(name, least, row)
     else:
         host, port = _address("alerts.channel.address", row.pop("address", None))
         server = _text(row, "server_name", _HOST, "the name in the server's certificate")
@@ -110,6 +116,13 @@ def _webhook(name: str, least: str, row: dict[str, Any]) -> Channel:
     return Channel(name, "webhook", address, port, least, ca, str(address), url=str(url))
 
 
+def _snmp(name: str, least: str, row: dict[str, Any]) -> Channel:
+    host, port = _address("alerts.channel.address", row.pop("address", None))
+    user = _text(row, "user", _NAME, "the SNMPv3 user's name") if "user" in row else ""
+    secret = _path(row, "secret", "the absolute path of a file with the community, or with version 3's two words")
+    return Channel(name, "snmp", host, port, least, None, "", user=user, secret=secret)
+
+
 def _people(row: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     sender = _text(row, "sender", _MAILBOX, "the address the mail comes from")
     to = row.pop("to", None)
@@ -128,9 +141,13 @@ def _text(row: dict[str, Any], key: str, form: re.Pattern[str], fix: str) -> str
 
 
 def _ca(row: dict[str, Any]) -> Path:
-    value = row.pop("ca", None)
+    return _path(row, "ca", "the absolute path of the hospital's CA certificate")
+
+
+def _path(row: dict[str, Any], key: str, fix: str) -> Path:
+    value = row.pop(key, None)
     if not isinstance(value, str) or not value.startswith("/") or ".." in Path(value).parts:
-        raise ChannelError(f"alerts.channel.ca is {value!r}; write the absolute path of the hospital's CA certificate")
+        raise ChannelError(f"alerts.channel.{key} is {value!r}; write {fix}")
     return Path(value)
 
 

@@ -10,7 +10,6 @@ Leaves to others: making the directories and secrets (site_keys), and what Djang
 from __future__ import annotations
 
 import os
-import stat
 import tomllib
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from provisioning import site_channels
+from provisioning import private_file, site_channels
 from provisioning.site_channels import Channel, ChannelError, Scrape
 
 DEFAULT_PATH = Path("/etc/appliance/site.toml")
@@ -148,17 +147,9 @@ class Site:
             raise SiteError(f"there is no secret named {name!r}")
         path = self.secrets_dir / name
         try:
-            # O_NOFOLLOW: a link would let whoever can write the directory point at another file.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            raise SiteError(f"secret {name}: cannot read {path}: {error.strerror}; site_keys makes it") from None
-        with os.fdopen(descriptor, "rb") as file:
-            facts = os.fstat(file.fileno())
-            if not stat.S_ISREG(facts.st_mode) or facts.st_mode & 0o077:
-                raise SiteError(f"secret {name}: {path} must be a plain file with mode 0600 or 0400")
-            if facts.st_uid not in (0, os.geteuid()):
-                raise SiteError(f"secret {name}: {path} must belong to this process's user or to root")
-            value = file.read(SECRET_TEXT_LIMIT + 1)
+            value = private_file.read(path, most=SECRET_TEXT_LIMIT)
+        except private_file.PrivateFileError as error:
+            raise SiteError(f"secret {name}: {error}; site_keys makes it") from None
         _check_secret_size(name, len(value))
         return value
 

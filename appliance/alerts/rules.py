@@ -5,6 +5,8 @@ Whether something is wrong is decided by whoever watches it (inference.telemetry
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,6 +20,7 @@ _FIRST_WAIT, _LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=10)
 # A channel that failed this often in a row is dead until it takes something again.
 DEAD_AFTER = 3
 CHANNEL = "alerts.channel."
+_ODD = re.compile(r"[^\x20-\x7e\u00a0-\uffff]+")
 
 
 class Delivered(StrEnum):
@@ -105,3 +108,39 @@ def wait_before(tries: int) -> timedelta:
 def is_told(*, key: str, severity: Severity, channel: str, least: str) -> bool:
     """Whether a channel tells of this fault: urgent enough, and not about the channel itself, which cannot say it."""
     return severity.rank >= Severity(least).rank and key != CHANNEL + channel
+
+
+@dataclass(frozen=True)
+class Message:
+    """One thing to say about one alert."""
+
+    ref: str
+    event: str
+    key: str
+    severity: str
+    title: str
+    detail: str
+    at: datetime
+    box: str
+    serial: str
+
+    @property
+    def line(self) -> str:
+        """All of it in one line without a control character."""
+        return plain(f"[{self.event}] {self.title}. {self.detail} ({self.key}, {self.box}, serial {self.serial})")
+
+    def as_json(self) -> bytes:
+        """The same for a program."""
+        alert = {"key": self.key, "severity": self.severity, "title": self.title, "detail": self.detail}
+        told = {
+            "id": self.ref,
+            "object": "event",
+            "type": f"alert.{self.event}",
+            "created_at": int(self.at.timestamp()),
+        }
+        return json.dumps({**told, "data": {**alert, "box": self.box, "serial": self.serial}}).encode()
+
+
+def plain(text: str) -> str:
+    """Without anything that could begin another line or another header."""
+    return _ODD.sub(" ", text).strip()

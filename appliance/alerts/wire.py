@@ -1,7 +1,8 @@
-"""The doors by which alerts leave: syslog over TLS (RFC 5424, 5425), mail with STARTTLS, a signed webhook.
+"""The doors by which alerts leave: syslog over TLS (RFC 5424, 5425), mail with STARTTLS, SNMP, a signed webhook.
 
 - Only to the address of a channel in the site file; no name is looked up and no redirect followed.
-- A server must show a certificate of the channel's own CA for the channel's own name; nothing is said before.
+- A server must show a certificate of the channel's own CA for the channel's own name; nothing is said before. SNMP has no
+  certificates: version 3's two words stand for them, and version 2c proves nothing.
 - What is said: the box, the alert's own words, its state and times. An alert never holds patients' data, so neither does this.
 - Syslog has no receipt: "sent" there means that TLS took it.
 """
@@ -9,19 +10,19 @@
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import smtplib
 import socket
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from ipaddress import ip_network
 
 from appliance import webhook
+from appliance.alerts import traps
 from appliance.alerts.errors import DeliveryError
+from appliance.alerts.rules import Message, plain
 from provisioning.site_channels import Channel
 from provisioning.site_config import Destination
 
@@ -30,43 +31,6 @@ _APP = "isoward"
 # RFC 5424: facility 16 is local0; the private enterprise number in an SD-ID may be any registered one, 32473 is for examples.
 _FACILITY = 16
 _SEVERITIES = {"critical": 2, "warning": 4, "info": 6}
-_ODD = re.compile(r"[^\x20-\x7e\u00a0-\uffff]+")
-
-
-@dataclass(frozen=True)
-class Message:
-    """One thing to say about one alert."""
-
-    ref: str
-    event: str
-    key: str
-    severity: str
-    title: str
-    detail: str
-    at: datetime
-    box: str
-    serial: str
-
-    @property
-    def line(self) -> str:
-        """All of it in one line without a control character."""
-        return plain(f"[{self.event}] {self.title}. {self.detail} ({self.key}, {self.box}, serial {self.serial})")
-
-    def as_json(self) -> bytes:
-        """The same for a program."""
-        alert = {"key": self.key, "severity": self.severity, "title": self.title, "detail": self.detail}
-        told = {
-            "id": self.ref,
-            "object": "event",
-            "type": f"alert.{self.event}",
-            "created_at": int(self.at.timestamp()),
-        }
-        return json.dumps({**told, "data": {**alert, "box": self.box, "serial": self.serial}}).encode()
-
-
-def plain(text: str) -> str:
-    """Without anything that could begin another line or another header."""
-    return _ODD.sub(" ", text).strip()
 
 
 def send(channel: Channel, message: Message, *, secret: bytes) -> str:
@@ -77,6 +41,17 @@ def send(channel: Channel, message: Message, *, secret: bytes) -> str:
                 return _syslog(channel, message)
             case "mail":
                 return _mail(channel, message)
+            case "snmp":
+                fields = (
+                    message.event,
+                    message.severity,
+                    message.key,
+                    plain(message.title),
+                    message.line,
+                    message.serial,
+                )
+                traps.send(channel, fields=fields, within_s=TIMEOUT_S)
+                return "the receiver confirmed it"
             case _:
                 return _webhook(channel, message, secret)
     except ssl.SSLCertVerificationError as error:

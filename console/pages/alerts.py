@@ -12,6 +12,7 @@ from appliance.accounts.permissions import Permission
 from appliance.alerts import selectors as alerts
 from appliance.alerts import services as alerting
 from appliance.alerts.errors import NoSuchAlertError
+from appliance.alerts.services import channels
 from console import access
 
 _HOURS = [(1, "1 hour"), (4, "4 hours"), (12, "12 hours"), (24, "1 day"), (72, "3 days"), (168, "7 days")]
@@ -79,7 +80,7 @@ def test_channel(request: HttpRequest, channel: str) -> HttpResponse:
     """Say a test there, and what came of it."""
     said = ""
     with access.attempt(request, target=f"channel:{channel}"):
-        said = alerting.test_channel(actor=access.actor(request), name=channel)
+        said = channels.test_channel(actor=access.actor(request), name=channel)
     if said:
         access.say(request, access.WELL, f"A test went out by {channel}: {said}.")
     return redirect("alerts")

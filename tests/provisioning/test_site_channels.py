@@ -71,7 +71,7 @@ def test_three_kinds_of_channel_are_read_and_none_is_there_by_itself(site_toml: 
         (SYSLOG, "10.1.2.3:6514", "10.1.2.3", "write an address and a port"),
         (SYSLOG, "10.1.2.3:6514", "10.1.2.3:0", "a port is a number"),
         (SYSLOG, "10.1.2.3:6514", "0.0.0.0:6514", "not on a private network"),
-        (SYSLOG, 'kind = "syslog"', 'kind = "pager"', "write one of: syslog, mail, webhook"),
+        (SYSLOG, 'kind = "syslog"', 'kind = "pager"', "write one of: syslog, mail, snmp, webhook"),
         (SYSLOG, 'ca = "/etc/appliance/hospital-ca.pem"', "", "alerts.channel.ca is None"),
         (SYSLOG, 'ca = "/etc', 'ca = "etc', "write the absolute path"),
         (SYSLOG, 'server_name = "logs.hospital.example"', "", "alerts.channel.server_name is None"),
@@ -106,3 +106,34 @@ def test_it_refuses_an_odd_channel_and_names_the_key(
 def test_two_channels_of_one_name_are_refused(site_toml: Path) -> None:
     with pytest.raises(site_config.SiteError, match="given twice"):
         read(site_toml, SYSLOG + SYSLOG)
+
+
+SNMP = """
+[[alerts.channel]]
+name = "noc"
+kind = "snmp"
+address = "10.1.2.7:162"
+user = "isoward"
+secret = "/etc/appliance/secrets/snmp-noc"
+"""
+
+
+def test_an_snmp_channel_names_its_user_and_where_its_secret_is(site_toml: Path) -> None:
+    (channel,) = read(site_toml, SNMP).alert_channels
+    assert (channel.kind, channel.user, str(channel.secret)) == ("snmp", "isoward", "/etc/appliance/secrets/snmp-noc")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('secret = "/etc/appliance/secrets/snmp-noc"', 'secret = "public"', "alerts.channel.secret is 'public'"),
+        ('secret = "/etc/appliance/secrets/snmp-noc"', "", "alerts.channel.secret is None"),
+        ('user = "isoward"', 'user = ""', "alerts.channel.user is ''"),
+        ("10.1.2.7:162", "1.1.1.1:162", "not on a private network"),
+        ('user = "isoward"', 'community = "public"', "alerts.channel.community is not a known key of a snmp channel"),
+    ],
+)
+def test_it_refuses_an_odd_snmp_channel(site_toml: Path, old: str, new: str, named: str) -> None:
+    with pytest.raises(site_config.SiteError) as refusal:
+        read(site_toml, SNMP.replace(old, new, 1))
+    assert named in str(refusal.value)

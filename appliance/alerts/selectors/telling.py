@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from appliance.alerts import rules, wire
+from appliance.alerts import rules
 from appliance.alerts.models import Attempt, Delivery, Silence
 from provisioning.site_channels import Channel
 
@@ -129,10 +129,10 @@ def failures_in_a_row(channel: str) -> int:
     return count
 
 
-def message(row: Delivery) -> wire.Message:
+def message(row: Delivery) -> rules.Message:
     """What is said of it: the alert's own words as they are now, or that this is a test."""
     site, alert = settings.SITE, row.alert
-    return wire.Message(
+    return rules.Message(
         ref=f"alert_{row.pk}",
         event=row.event,
         key=alert.key if alert else rules.CHANNEL + row.channel,

@@ -11,12 +11,9 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from appliance.alerts import rules, selectors, wire
-from appliance.alerts.errors import DeliveryError, NoSuchChannelError
+from appliance.alerts import rules, selectors
 from appliance.alerts.models import Attempt, Delivery
 from appliance.alerts.services import alerts
-from appliance.audit import services as audit
-from appliance.audit.actions import Action
 from appliance.audit.services import unaudited
 from provisioning.site_channels import Channel
 
@@ -26,7 +23,7 @@ _KEPT = timedelta(days=90)
 
 @unaudited("what is told is in its own rows with each try; the alert it tells of is recorded")
 @transaction.atomic
-def due(*, now: datetime) -> tuple[tuple[int, Channel, wire.Message], ...]:
+def due(*, now: datetime) -> tuple[tuple[int, Channel, rules.Message], ...]:
     """What is to be said now. Each is put off before it is tried, so a crash costs a wait and no storm."""
     channels = {channel.name: channel for channel in settings.SITE.alert_channels}
     waiting = Delivery.objects.select_for_update(skip_locked=True, of=("self",)).select_related("alert")
@@ -63,42 +60,14 @@ def settle_delivery(*, actor: str, delivery_id: int, code: str, said: str) -> No
         alerts.open_(actor=actor, key=key, severity=rules.Severity.CRITICAL, title=title, detail=f"Last try: {said}")
 
 
-def test_channel(*, actor: str, name: str) -> str:
-    """Say a test there now; returns the answer in words, or raises DeliveryError. Recorded either way."""
-    channel = next((item for item in settings.SITE.alert_channels if item.name == name), None)
-    if channel is None:
-        raise NoSuchChannelError(f"the site file names no channel {name}")
-    now = timezone.now()
-    row = Delivery.objects.create(
-        channel=name, event=rules.Event.TEST.value, state=Delivery.State.WAITING, tries=1, not_before=now + _KEPT,
-        created_at=now,
-    )  # fmt: skip
-    try:
-        said = wire.send(channel, selectors.message(row), secret=settings.SITE.secret("alert-webhook-key"))
-    except DeliveryError as error:
-        _end_test(actor=actor, row=row, code=error.code, said=str(error))
-        raise
-    _end_test(actor=actor, row=row, code="", said=said)
-    return said
-
-
 @unaudited("rows of what was said long ago; the alerts stay")
 def forget(*, now: datetime) -> None:
     """Delete what ended three months ago."""
     Delivery.objects.filter(ended_at__lt=now - _KEPT).delete()
 
 
-@transaction.atomic
-def _end_test(*, actor: str, row: Delivery, code: str, said: str) -> None:
-    now = timezone.now()
-    Attempt.objects.create(delivery=row, at=now, code=code, said=said[:300])
-    row.state, row.ended_at = Delivery.State.GIVEN_UP if code else Delivery.State.SENT, now
-    row.save(update_fields=["state", "ended_at"])
-    if not code:
-        alerts.close(actor=actor, key=rules.CHANNEL + row.channel, reason="the channel took a test")
-    audit.record(actor=actor, action=Action.ALERT_CHANNEL_TESTED, target=f"channel:{row.channel}", outcome=code or "ok")
-
-
 def _is_over(row: Delivery) -> bool:
-    """An alert that opened and closed before anybody was told, as under a silence, is told as nothing."""
-    return bool(row.alert and row.alert.closed_at and row.event != rules.Event.CLOSED)
+    """An alert that opened and closed before anybody was told, as under a silence, is told as nothing; nor is a test
+    whose process died.
+    """
+    return row.alert is None or bool(row.alert.closed_at and row.event != rules.Event.CLOSED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +17,7 @@ from pytest_django.fixtures import Settings
 from appliance.alerts import errors, rules, selectors, services, tasks
 from appliance.alerts.models import Delivery, Silence
 from appliance.alerts.rules import Severity
+from appliance.alerts.services import channels
 from provisioning.site_channels import Channel
 from provisioning.site_config import Site
 from tests.appliance.alerts import servers
@@ -24,14 +27,15 @@ from tests.console.door import records
 pytestmark = pytest.mark.django_db
 
 Name = Callable[..., None]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
 def name(site: Site, settings: Settings) -> Name:
     """The channels of this test's site file."""
 
-    def named(*channels: Channel) -> None:
-        settings.SITE = replace(site, alert_channels=channels)
+    def named(*those: Channel) -> None:
+        settings.SITE = replace(site, alert_channels=those)
 
     return named
 
@@ -178,7 +182,7 @@ def test_a_test_that_is_taken_ends_the_alarm_about_its_channel(name: Name) -> No
         name(channel("webhook", heard.port, ca=None))
         key = rules.CHANNEL + "soc"
         services.open_(actor="alert-teller", key=key, severity=Severity.CRITICAL, title="Alerts do not get out")
-        services.test_channel(actor="erin", name="soc")
+        channels.test_channel(actor="erin", name="soc")
     assert key not in selectors.standing_keys()
 
 
@@ -203,14 +207,23 @@ def test_what_is_over_cannot_be_silenced_and_the_database_refuses_a_longer_silen
 def test_a_channel_is_tested_now_with_the_answer_in_words_and_a_record_either_way(name: Name, tmp_path: Path) -> None:
     with servers.http(None) as heard:
         name(channel("webhook", heard.port, ca=None))
-        assert services.test_channel(actor="erin", name="soc") == "it answered 204"
+        assert channels.test_channel(actor="erin", name="soc") == "it answered 204"
     assert b"Nothing is wrong" in heard.said[0][2]
     with pytest.raises(errors.DeliveryError):
-        services.test_channel(actor="erin", name="soc")
+        channels.test_channel(actor="erin", name="soc")
     with pytest.raises(errors.NoSuchChannelError):
-        services.test_channel(actor="erin", name="none")
+        channels.test_channel(actor="erin", name="none")
     assert [row.outcome for row in records(action="alert.channel_tested")] == ["alert_unreachable", "ok"]
     assert selectors.deliveries()[0].title == "Test of the channel"
+
+
+def test_a_test_whose_process_died_is_dropped_and_not_sent_later(name: Name) -> None:
+    with servers.http(None) as heard:
+        name(channel("webhook", heard.port, ca=None))
+        now = timezone.now()
+        Delivery.objects.create(channel="soc", event="test", not_before=now, created_at=now)
+        tasks.deliver()
+    assert (heard.said, states()) == ([], [("test", "dropped")])
 
 
 def test_without_a_channel_nothing_is_written_and_nothing_is_tried() -> None:
@@ -228,3 +241,12 @@ def test_old_deliveries_are_forgotten_and_waiting_ones_are_not(name: Name) -> No
     Delivery.objects.update(state="sent", ended_at=timezone.now() - timedelta(days=91))
     services.forget(now=timezone.now())
     assert Delivery.objects.count() == 0
+
+
+def test_the_lan_api_opens_alerts_and_holds_no_way_out() -> None:
+    program = (
+        "import django, sys; django.setup(); import inference.api.app; "
+        "print([name for name in ('appliance.alerts.wire', 'smtplib', 'pysnmp') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

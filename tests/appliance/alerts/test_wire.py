@@ -10,7 +10,7 @@ import pytest
 from openai import InvalidWebhookSignatureError, OpenAI
 
 from appliance import webhook
-from appliance.alerts import wire
+from appliance.alerts import rules, wire
 from appliance.alerts.errors import DeliveryError
 from provisioning.site_channels import Channel
 from tests.appliance.alerts import servers
@@ -18,7 +18,7 @@ from tests.appliance.alerts.servers import Pki, channel
 
 SECRET = b"k" * 32
 AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
-HOT = wire.Message(
+HOT = rules.Message(
     ref="alert_7",
     event="opened",
     key="gpu.temperature.GPU-1",
@@ -113,6 +113,6 @@ def test_nobody_there_is_said_in_words(kind: str, trust: Pki) -> None:
 
 
 def test_nothing_in_a_message_begins_another_line_or_header() -> None:
-    odd = wire.plain("a\r\nBcc: x\x00\x85\u2028b")
+    odd = rules.plain("a\r\nBcc: x\x00\x85\u2028b")
     assert odd == "a Bcc: x b" or "\n" not in odd
     assert not set(odd) & set("\r\n\x00\x85")
