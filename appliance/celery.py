@@ -20,6 +20,7 @@ app.autodiscover_tasks(
         "inference.queue",
         "inference.releases",
         "inference.telemetry",
+        "appliance.alerts",
         "appliance.changes",
         "appliance.emergency",
         "appliance.reviews",
@@ -40,6 +41,10 @@ SCHEDULE = [
     ("sweep imports", "inference.releases.tasks.sweep", 15.0),
     ("close the sealed account", "appliance.emergency.tasks.sweep", 15.0),
     ("watch access reviews", "appliance.reviews.tasks.watch", 3600.0),
+    ("tell of alerts", "appliance.alerts.tasks.deliver", 3.0),
+    ("forget what was told", "appliance.alerts.tasks.forget", 3600.0),
+    ("average GPU samples", "inference.telemetry.tasks.roll_up", 60.0),
+    ("watch the sampler", "inference.telemetry.tasks.watch_sampler", 10.0),
     ("execute approved changes", "appliance.changes.tasks.execute_approved", 5.0),
 ]
 app.conf.beat_schedule = {name: {"task": task, "schedule": every} for name, task, every in SCHEDULE}

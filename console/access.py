@@ -41,6 +41,7 @@ from console.pages import errors
 from inference.clients.errors import ClientError
 from inference.queue.errors import QueueError
 from inference.releases.errors import ReleaseError
+from inference.telemetry.errors import TelemetryError
 
 SIGNED_IN_AT = sessions.BEGAN
 SEEN_AT = sessions.SEEN
@@ -54,7 +55,17 @@ STEP_UP_S = 5 * 60
 _READING = frozenset({"GET", "HEAD"})
 
 WELL, DEGRADED, FAILED = "well", "degraded", "failed"
-REFUSALS = (AccountError, AlertError, ChangeError, ClientError, EmergencyError, QueueError, ReleaseError, ReviewError)
+REFUSALS = (
+    AccountError,
+    AlertError,
+    ChangeError,
+    ClientError,
+    EmergencyError,
+    QueueError,
+    ReleaseError,
+    ReviewError,
+    TelemetryError,
+)
 
 _FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 

@@ -37,13 +37,15 @@ def line(
     top: int,
     limit: int | None = None,
     gap: timedelta = timedelta(seconds=30),
+    within: tuple[datetime, datetime] | None = None,
 ) -> Chart:
-    """A chart of values over time; fewer than two known values draw nothing."""
+    """A chart of values over time, from the first to the last or over a given time; fewer than two draw nothing."""
     known = [(at, value) for at, value in points if value is not None]
     highest = max([float(top), *(value for _, value in known)])
     runs: list[list[str]] = []
     if len(known) >= _FEWEST_POINTS:
-        first, width = known[0][0], (known[-1][0] - known[0][0]).total_seconds() or 1.0
+        first, last = within or (known[0][0], known[-1][0])
+        width = (last - first).total_seconds() or 1.0
         before: datetime | None = None
         for at, value in points:
             if value is None:
@@ -51,7 +53,7 @@ def line(
                 continue
             if before is None or at - before > gap:
                 runs.append([])
-            x = WIDTH * (at - first).total_seconds() / width
+            x = WIDTH * max(0.0, (at - first).total_seconds()) / width
             runs[-1].append(f"{x:.1f},{HEIGHT - HEIGHT * value / highest:.1f}")
             before = at
     return Chart(
@@ -62,6 +64,6 @@ def line(
         lines=tuple(" ".join(run) for run in runs),
         limit_y=HEIGHT - HEIGHT * limit / highest if limit else None,
         limit=limit,
-        since=known[0][0] if known else None,
-        until=known[-1][0] if known else None,
+        since=within[0] if within else known[0][0] if known else None,
+        until=within[1] if within else known[-1][0] if known else None,
     )

@@ -25,6 +25,9 @@ LABELS = {
     "capabilities": "What it can be asked for",
     "evaluation": "Evaluation report",
     "slot_rule": "Slots",
+    "fault": "Kind of fault",
+    "was": "What is done now",
+    "action": "What will be done",
 }
 _ORDER = tuple(LABELS)
 _FEW_LINES = 3

@@ -111,6 +111,12 @@ urlpatterns = [
     # Box
     path("gpus", gpus.index, name="gpus"),
     path("gpus/live", gpus.live, name="gpus-live"),
+    path("gpus/cards/<slug:uuid>/requalify", gpus.requalify, name="gpu-requalify"),
+    path("gpus/events/<int:event_id>/acknowledge", gpus.acknowledge, name="gpu-event-acknowledge"),
+    path("gpus/policy", gpus.propose, name="gpu-policy"),
     path("alerts", alerts.index, name="alerts"),
     path("alerts/<int:alert_id>/acknowledge", alerts.acknowledge, name="alert-acknowledge"),
+    path("alerts/<int:alert_id>/silence", alerts.silence, name="alert-silence"),
+    path("alerts/live", alerts.live, name="alerts-live"),
+    path("alerts/channels/<slug:channel>/test", alerts.test_channel, name="alert-channel-test"),
 ]

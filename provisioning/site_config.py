@@ -10,16 +10,16 @@ Leaves to others: making the directories and secrets (site_keys), and what Djang
 from __future__ import annotations
 
 import os
-import stat
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from provisioning import site_directory, site_oidc
+from provisioning import private_file, site_channels, site_directory, site_oidc
+from provisioning.site_channels import Channel, ChannelError, Scrape
 
 DEFAULT_PATH = Path("/etc/appliance/site.toml")
 ENVIRONMENT_KEY = "ISOWARD_SITE"
@@ -37,6 +37,7 @@ SECRET_SIZES: dict[str, int | None] = {
     "roster-key": 32,
     "sealer-key": None,
     "engine-api-key": 64,
+    "alert-webhook-key": 32,
 }
 # Given to this box by somebody else, so site_keys makes none: needed only with the table they belong to.
 GIVEN_SECRETS = ("directory-bind", "oidc-client")
@@ -145,6 +146,10 @@ class Site:
     """None, as without the table [directory]: everybody who signs in is known here alone."""
     oidc: site_oidc.Provider | None
     """None, as without the table [oidc]: nobody is sent to an identity provider."""
+    alert_channels: tuple[Channel, ...] = ()
+    """Empty, as without [[alerts.channel]]: alerts are on their page and nowhere else."""
+    metrics: Scrape | None = None
+    """None, as without the table [metrics]: nothing listens for Prometheus."""
 
     @property
     def releases_dir(self) -> Path:
@@ -170,17 +175,9 @@ class Site:
         path = self.secrets_dir / name
         maker = "write it there, mode 0600" if name in GIVEN_SECRETS else "site_keys makes it"
         try:
-            # O_NOFOLLOW: a link would let whoever can write the directory point at another file.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            raise SiteError(f"secret {name}: cannot read {path}: {error.strerror}; {maker}") from None
-        with os.fdopen(descriptor, "rb") as file:
-            facts = os.fstat(file.fileno())
-            if not stat.S_ISREG(facts.st_mode) or facts.st_mode & 0o077:
-                raise SiteError(f"secret {name}: {path} must be a plain file with mode 0600 or 0400")
-            if facts.st_uid not in (0, os.geteuid()):
-                raise SiteError(f"secret {name}: {path} must belong to this process's user or to root")
-            value = file.read(SECRET_TEXT_LIMIT + 1)
+            value = private_file.read(path, most=SECRET_TEXT_LIMIT)
+        except private_file.PrivateFileError as error:
+            raise SiteError(f"secret {name}: {error}; {maker}") from None
         _check_secret_size(name, len(value))
         return value
 
@@ -294,11 +291,16 @@ def read(path: Path) -> Site:
         name: _Table(path, document, name)
         for name in ("site", "paths", "postgres", "redis", "console", "api", "engine", "gpus")
     }
-    # The tables that may be missing: without them this machine opens no connection to anybody.
+    # Tables that may be missing: without them this machine opens no connection to anybody.
+    try:
+        told = site_channels.channels(document.pop("alerts", {}))
+        asked = site_channels.scrape(document.pop("metrics")) if "metrics" in document else None
+    except ChannelError as error:
+        raise SiteError(f"{path}: {error}") from None
     tables |= {name: _Table(path, document, name) for name in OPTIONAL if name in document}
     if document:
         raise SiteError(f"{path}: {min(document)} is not a known table; remove it")
-    site = _site(path, tables)
+    site = replace(_site(path, tables), alert_channels=told, metrics=asked)
     for table in tables.values():
         table.close()
     _check_sockets(path, site)

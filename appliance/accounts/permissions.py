@@ -21,6 +21,8 @@ class Permission(StrEnum):
     ACCESS_REVIEW = "access:review"
     ACCESS_VIEW = "access:view"
     ALERT_ACKNOWLEDGE = "alert:acknowledge"
+    ALERT_SILENCE = "alert:silence"
+    ALERT_TEST = "alert:test"
     ALERT_VIEW = "alert:view"
     AUDIT_VERIFY = "audit:verify"
     AUDIT_VIEW = "audit:view"
@@ -31,6 +33,7 @@ class Permission(StrEnum):
     CLIENT_VIEW = "client:view"
     EMERGENCY_OPEN = "emergency:open"
     EMERGENCY_VIEW = "emergency:view"
+    GPU_REQUALIFY = "gpu:requalify"
     GPU_VIEW = "gpu:view"
     OVERVIEW_VIEW = "overview:view"
     PHI_GRANT = "phi:grant"
@@ -82,7 +85,14 @@ _EVERYONE = frozenset(
 GRANTS: Mapping[Role, frozenset[Permission]] = {
     Role.VIEWER: _EVERYONE,
     Role.MODEL_OPERATOR: _EVERYONE
-    | {Permission.RELEASE_IMPORT, Permission.CHANGE_VIEW, Permission.CHANGE_PROPOSE, Permission.ALERT_ACKNOWLEDGE},
+    | {
+        Permission.RELEASE_IMPORT,
+        Permission.CHANGE_VIEW,
+        Permission.CHANGE_PROPOSE,
+        Permission.ALERT_ACKNOWLEDGE,
+        Permission.ALERT_SILENCE,
+        Permission.GPU_REQUALIFY,
+    },
     Role.APPROVER: _EVERYONE
     | {
         Permission.CHANGE_VIEW,
@@ -97,7 +107,10 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.STAFF_MANAGE,
         Permission.STAFF_AGREE,
         Permission.ALERT_ACKNOWLEDGE,
+        Permission.ALERT_SILENCE,
+        Permission.ALERT_TEST,
         Permission.CHANGE_VIEW,
+        Permission.GPU_REQUALIFY,
     },
     Role.APP_OWNER: _EVERYONE | {Permission.CLIENT_VIEW, Permission.CLIENT_MANAGE},
     Role.CLINICIAN_REVIEWER: _EVERYONE | {Permission.CHANGE_VIEW, Permission.CLIENT_VIEW},

@@ -194,7 +194,7 @@ def _context(request: HttpRequest, change_id: int) -> dict[str, Any]:
     serving = current.of(request).serving
     # Against what runs now until it runs itself; afterwards against nothing, because now has moved on.
     pending = change.state in {"open", "approved"} or starting
-    runs = changes.change(serving.change_id) if serving and pending else None
+    runs = changes.change(serving.change_id) if serving and pending and line.of_release else None
     rows = diff.rows(runs.facts if runs else None, change.facts)
     level, word = DEPLOYED.get(deployment.state if deployment else "", (line.level, line.word))
     may_sign = [name for name in accounts.holders(Permission.CHANGE_APPROVE) if name != change.proposer]

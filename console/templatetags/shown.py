@@ -120,12 +120,6 @@ def size(count: float | None) -> str:
 
 
 @register.filter
-def watts(milliwatts: int) -> int:
-    """Power as people speak of it."""
-    return round(milliwatts / 1000)
-
-
-@register.filter
 def thousands(count: int | None) -> str:
     """A count with a thin space between thousands, so that it cannot be read as a decimal."""
     return NOTHING if count is None else f"{count:,}".replace(",", "\u202f")

@@ -5,6 +5,7 @@
 - batch never holds more than half, so that a long queue of jobs leaves room for people.
 - one client never holds more than three quarters, whatever its lane: alone it fills the engine, and others still get in.
 - GPUs under pressure cost batch its places first, then people; stat keeps its own.
+- An engine on a card that is held from work gets nothing new, stat included: what it answers may be wrong.
 """
 
 from __future__ import annotations
@@ -34,6 +35,21 @@ class Pressure(StrEnum):
     BLIND = "blind"
     WARM = "warm"
     HOT = "hot"
+    HELD = "held"
+
+
+class Capacity(StrEnum):
+    """The same for who asks: whether all of the box answers, less of it, or nothing new."""
+
+    FULL = "full"
+    REDUCED = "reduced"
+    NONE = "none"
+
+    @classmethod
+    def under(cls, pressure: Pressure) -> Capacity:
+        if pressure is Pressure.CLEAR:
+            return cls.FULL
+        return cls.NONE if pressure is Pressure.HELD else cls.REDUCED
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -156,6 +172,8 @@ def corrected(*, prompt: int, answer: int, written: int, widest: int) -> Use:
 
 def may_admit(*, lane: Lane, need: Use, load: Load, limits: Limits, pressure: Pressure = Pressure.CLEAR) -> Verdict:
     """May one more of this lane and client go to the engine now."""
+    if pressure is Pressure.HELD:
+        return Verdict(Held.ALL)
     if not (load.of_client + need).within(limits.client):
         return Verdict(Held.CLIENT)
     if not (load.total + need).within(limits.whole):
@@ -181,6 +199,8 @@ def _under(pressure: Pressure, lane: Lane, limits: Limits) -> Use:
 
 def closed(lane: Lane, limits: Limits, pressure: Pressure) -> bool:
     """Nothing of that lane goes in, however long it waits."""
+    if pressure is Pressure.HELD:
+        return True
     return lane is not Lane.STAT and _under(pressure, lane, limits).slots == 0
 
 

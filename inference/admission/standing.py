@@ -25,7 +25,7 @@ from psycopg.conninfo import make_conninfo
 
 from inference.admission import pressure
 from inference.admission.errors import NoModelError, StaleError
-from inference.admission.rules import Pressure
+from inference.admission.rules import Capacity, Pressure
 from inference.clients import rules
 from inference.clients import selectors as clients
 from inference.clients.assertions import Assertions, Claims
@@ -106,6 +106,10 @@ class Standing:
     def pressure(self) -> Pressure:
         """What the cards can bear, as last read; whether that is too old is `current`'s to say."""
         return self._facts.pressure if self._facts else Pressure.BLIND
+
+    def capacity(self) -> Capacity:
+        """The same in the one word that answers carry."""
+        return Capacity.under(self.pressure())
 
     def check_still(self, rights: Rights) -> None:
         """PolicyRefusal when any of these rights was withdrawn since the request began: the key's, its client's, or

@@ -10,6 +10,7 @@ import gc
 import logging
 
 from appliance.audit.errors import AuditUnavailableError
+from inference.admission.rules import Capacity
 from inference.admission.standing import conninfo
 from inference.api import auth, errors, routes, sse
 from inference.api.desk import Desk
@@ -57,6 +58,8 @@ class Application:
         if self._desk is None:
             raise RuntimeError("asked before the lifespan began; run gunicorn with --asgi-lifespan on")
         rights: Rights | None = None
+        capacity = self._desk.standing.capacity()
+        exchange.capacity = "" if capacity is Capacity.FULL else capacity.value
         try:
             exchange.check_target(self._desk.allowed_hosts)
             route = routes.find(exchange.method, exchange.path)

@@ -56,6 +56,8 @@ class Exchange:
         for name, value in scope["headers"]:
             self._headers.setdefault(name.lower(), []).append(value)
         self.started = False
+        self.capacity = ""
+        """Said on every answer while the box can do less than usual: `reduced` or `none`."""
         self.failure: Callable[[Refusal], bytes] | None = None
         """How a stream that is under way says that it broke off; OpenAI's error event when it is not set."""
         self.has_words = True
@@ -214,6 +216,7 @@ class Exchange:
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
             (b"x-request-id", self.request_id.encode()),
+            *([(b"x-isoward-capacity", self.capacity.encode())] if self.capacity else []),
             *((name.encode(), value.encode()) for name, value in headers.items()),
         ]
         await self._send({"type": "http.response.start", "status": status, "headers": listed})

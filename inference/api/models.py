@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from inference.admission.errors import AdmissionError
+from inference.admission.rules import Capacity
 from inference.api.desk import Desk
 from inference.api.exchange import Exchange
 from inference.policy.rules import Rights, check_model
@@ -38,12 +39,19 @@ async def status(exchange: Exchange, desk: Desk) -> None:
         reasons.append("engine_degraded")
     if not desk.channel.available:
         reasons.append("audit_unavailable")
+    down = bool(reasons)
+    # Fewer cards, or hot ones: it answers, only less; a monitor that restarts a box at 503 must not.
+    capacity = desk.standing.capacity()
+    if capacity is not Capacity.FULL:
+        reasons.append("capacity_reduced" if capacity is Capacity.REDUCED else "gpu_held")
+    down = down or capacity is Capacity.NONE
     body: dict[str, Any] = {"status": "degraded" if reasons else "ok", "reasons": reasons, "model": None}
+    body["capacity"] = capacity
     if serving is not None:
         body["model"] = {"id": serving.served_model_name, "release_digest": serving.release_digest}
     # Of this process; a box with several API workers answers with one of them.
     body["lanes"] = desk.house.lanes.gauges().as_json()
-    await exchange.reply(503 if reasons else 200, body)
+    await exchange.reply(503 if down else 200, body)
 
 
 def _model(serving: Serving) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Makes what the slots run match the rows, one step at a time; safe to run at any moment and to kill at any line.
 
-Decides when a new engine has proved well, when an old one has drained, and when a serving one is not well. It starts
+Decides when a new engine has proved well, when an old one has drained, and when a serving one is not well. A restart
+that a GPU's fault calls for is a row of telemetry's; here it is carried out. It starts
 nothing itself: it writes each slot's order, and the keeper of the slot obeys or refuses (`provisioning.launcher`).
 
 Everything it must remember is in the rows. What it keeps in memory are monotonic clocks: a supervisor that starts
@@ -25,6 +26,9 @@ from inference.engines.errors import SlotError
 from inference.releases import rules, selectors
 from inference.releases import services as releases
 from inference.releases.selectors import DeploymentView
+from inference.telemetry import selectors as telemetry
+from inference.telemetry import services as faults
+from inference.telemetry.selectors import Restart
 from provisioning.canonical import NotCanonicalError
 from provisioning.site_config import Site
 
@@ -56,6 +60,7 @@ class _Watch:
     ordered: float | None = None
     last_well: float = 0.0
     next_look: float = 0.0
+    stopping: float | None = None
 
 
 @dataclass
@@ -75,7 +80,13 @@ class Supervisor:
             if slot not in holders and slots.withdraw(self._folder(slot)):
                 log.info("order_withdrawn", extra={"slot": slot})
         self._watches = {item.id: self._watches.get(item.id, _Watch()) for item in live}
+        restarts = telemetry.restarts()
+        serving = [item for item in holders.values() if item.state == "serving"]
+        if restarts and not serving:
+            self._restarted(restarts)  # whatever starts next is a new engine anyway
         for item in holders.values():
+            if restarts and item in serving and not self._stopped_for(item, restarts):
+                continue
             if self._give_order(item):
                 self._move(item)
 
@@ -105,6 +116,30 @@ class Supervisor:
         if watch.ordered is None:
             watch.ordered = watch.last_well = self.clock()
         return True
+
+    def _stopped_for(self, item: DeploymentView, restarts: Sequence[Restart]) -> bool:
+        """Take the order away until the keeper has stopped the engine, and then no longer: what is given next starts it.
+
+        A keeper that does not answer stops nothing; it is not waited for, or its slot would stay empty for ever.
+        """
+        watch = self._watches[item.id]
+        if watch.stopping is None:
+            watch.stopping = self.clock()
+            slots.withdraw(self._folder(item.slot))
+            log.warning("engine_restart", extra={"slot": item.slot, "fault": restarts[0].fault.value})
+            message = f"it is started again because of a fault of a GPU: {restarts[0].fault.label.lower()}"
+            releases.mark_degraded(actor=ACTOR, deployment_id=item.id, code="gpu_fault", message=message)
+            return False
+        report = self._report(item)
+        stopped = report is not None and report.ended
+        if not stopped and self.clock() - watch.stopping < SILENT_KEEPER_S:
+            return False
+        watch.stopping = None
+        self._restarted(restarts)
+        return True
+
+    def _restarted(self, restarts: Sequence[Restart]) -> None:
+        faults.restarted(actor=ACTOR, restart_ids=[item.id for item in restarts])
 
     def _starting(self, item: DeploymentView) -> None:
         waited = self._since_order(item)

@@ -95,6 +95,8 @@ def appliance(layout: Layout, site: site_config.Site) -> Iterator[Program]:
     yield _program(layout, "beat", [*celery, "beat", *schedule], role=app)
     yield _program(layout, "engines", [manage, "supervise_engines"], role=app)
     yield _program(layout, "sampler", [manage, "sample_gpus"], role=app)
+    if site.metrics is not None:
+        yield _program(layout, "metrics", [manage, "serve_metrics"], role=app)
     yield _program(layout, "sealer", [manage, "seal_audit"], role=sealer)
 
 

@@ -21,6 +21,7 @@ from provisioning.evaluation.steps import Steps
 # A program to look for, and the Debian package that brings it.
 DEBIAN = {
     "chromium": "chromium",
+    "snmptrapd": "snmptrapd",
     "nft": "nftables",
     "ip": "iproute2",
     "unshare": "util-linux",

@@ -47,6 +47,7 @@ PAGES = (
     Shown("audit", "dave", "/audit"),
     Shown("audit-record", "dave", "/audit/1/1"),
     Shown("gpus", "bob", "/gpus"),
+    Shown("gpus-year", "bob", "/gpus?window=year"),
     Shown("alerts", "alice", "/alerts"),
 )
 

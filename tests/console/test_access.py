@@ -92,8 +92,14 @@ PERMISSIONS: dict[str, str | None] = {
     "audit-record": "audit:view",
     "gpus": "gpu:view",
     "gpus-live": "gpu:view",
+    "gpu-requalify": "gpu:requalify",
+    "gpu-event-acknowledge": "alert:acknowledge",
+    "gpu-policy": "change:propose",
     "alerts": "alert:view",
     "alert-acknowledge": "alert:acknowledge",
+    "alert-silence": "alert:silence",
+    "alerts-live": "alert:view",
+    "alert-channel-test": "alert:test",
 }
 METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
 ENDS_THE_SESSION = ("profile-sessions-end-all", "post")

@@ -60,3 +60,24 @@ def test_a_reading_costs_little() -> None:
         each = (datetime.now(UTC) - began).total_seconds() / 20
 
     assert each < 0.064
+
+
+def test_the_slow_counters_of_a_real_card_are_numbers_or_unknown() -> None:
+    with session() as nvml:
+        card = nvml.cards[0]
+        health = nvml.health(card, at=datetime.now(UTC))
+        reports = nvml.xids(at=datetime.now(UTC))
+
+    assert nvml.library
+    assert rules.judge_versions(driver=nvml.driver, library=nvml.library) == ()
+    counters = (health.ecc_corrected_total, health.ecc_uncorrected_total, health.retired_pages, health.remapped_rows)
+    assert all(count is None or count >= 0 for count in (*counters, health.nvlink_errors, health.pcie_replays))
+    assert health.mig in {None, True, False}
+    assert health.processes is not None
+    assert reports == []
+    assert rules.judge_health(health={card.uuid: [health]}, thresholds=rules.Thresholds(), standing=frozenset()) == ()
+
+
+def test_a_place_on_the_bus_is_one_that_the_kernel_log_names() -> None:
+    with session() as nvml:
+        assert rules.pci_place(nvml.cards[0].pci).count(":") == 2

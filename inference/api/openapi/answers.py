@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inference.admission.rules import Pressure
+from inference.admission.rules import Capacity, Pressure
 from inference.api.errors import TABLE
 from inference.api.openapi.shapes import (
     ANY_OBJECT,
@@ -81,6 +81,7 @@ ANSWERS: dict[str, Shape] = {
         {
             "status": one_of(("ok", "degraded")),
             "reasons": items(_TEXT),
+            "capacity": one_of(Capacity),
             "model": maybe(given({"id": _TEXT, "release_digest": _DIGEST})),
             "lanes": given({**dict.fromkeys(Lane, _LANE), "slots": COUNT, "pressure": one_of(Pressure)}),
         }

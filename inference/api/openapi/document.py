@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
+from inference.admission.rules import Capacity
 from inference.api.errors import TABLE
 from inference.api.openapi.answers import ANSWERS
 from inference.api.openapi.bodies import BODIES
@@ -83,7 +84,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 
 def _answer(operation: Operation, why: str = "Done") -> dict[str, Any]:
-    found: dict[str, Any] = {"description": why, "headers": {"x-request-id": {"required": True, "schema": _ID}}}
+    found: dict[str, Any] = {"description": why, "headers": _HEADERS}
     if operation.method != "HEAD":
         shape = ref(operation.answers) if operation.answers else _DOCUMENT
         whole = {} if operation.also == (LINES,) else {JSON: {"schema": shape}}
@@ -91,6 +92,14 @@ def _answer(operation: Operation, why: str = "Done") -> dict[str, Any]:
     return found
 
 
+_HEADERS = {
+    "x-request-id": {"required": True, "schema": _ID},
+    "x-isoward-capacity": {
+        "required": False,
+        "description": "Only while the box can do less than usual.",
+        "schema": one_of((Capacity.REDUCED, Capacity.NONE)),
+    },
+}
 _TEXTS: dict[str, Shape] = {
     EVENTS: {
         "description": "Each event, in OpenAI's form. Whole only when the last one before the end carries a receipt.",
@@ -105,6 +114,6 @@ def _refusal(codes: list[str]) -> dict[str, Any]:
     narrowed = {"properties": {"error": {"properties": {"code": one_of(codes)}}}}
     return {
         "description": ", ".join(codes),
-        "headers": {"x-request-id": {"required": True, "schema": _ID}},
+        "headers": _HEADERS,
         "content": {JSON: {"schema": {"allOf": [ref("Error"), narrowed]}}},
     }

@@ -68,3 +68,10 @@ def test_a_queue_worker_feels_what_the_api_feels() -> None:
     finally:
         bench.runner.close()
         bench.rows.close()
+
+
+def test_a_card_held_from_work_stops_the_engine_on_it_and_nothing_where_no_gpu_is_expected() -> None:
+    hot = {"gpu.temperature.GPU-1": CRITICAL}
+    assert pressure.judge(expected=1, alive=True, standing=hot, blocked=True) is Pressure.HELD
+    assert pressure.judge(expected=1, alive=True, standing={}, blocked=False) is Pressure.CLEAR
+    assert pressure.judge(expected=0, alive=True, standing={}, blocked=True) is Pressure.CLEAR

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from inference.admission.rules import (
+    Capacity,
     Held,
     Limits,
     Load,
@@ -148,3 +149,18 @@ def test_a_wait_is_what_stands_before_one_at_the_rate_places_came_free() -> None
 @pytest.mark.parametrize(("wait", "header"), [(0.0, 1), (0.2, 1), (1.1, 2), (59.5, 60), (1e9, 60), (math.inf, 60)])
 def test_retry_after_is_whole_seconds_between_one_and_sixty(wait: float, header: int) -> None:
     assert retry_after_s(wait) == header
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_an_engine_on_a_held_card_gets_nothing_new_whatever_the_lane(lane: Lane) -> None:
+    assert closed(lane, LIMITS, Pressure.HELD)
+    assert may_admit(lane=lane, need=ONE, load=load(), limits=LIMITS, pressure=Pressure.HELD).held is Held.ALL
+    assert may_admit(lane=Lane.STAT, need=ONE, load=load(), limits=LIMITS, pressure=Pressure.HOT).admitted
+
+
+def test_pressure_in_the_one_word_that_answers_carry() -> None:
+    words = {pressure: Capacity.under(pressure).value for pressure in Pressure}
+    assert words == {
+        Pressure.CLEAR: "full", Pressure.BLIND: "reduced", Pressure.WARM: "reduced", Pressure.HOT: "reduced",
+        Pressure.HELD: "none",
+    }  # fmt: skip

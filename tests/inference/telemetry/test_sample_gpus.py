@@ -28,28 +28,42 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # The command reads the number of expected cards from the site; here each test says it.
 RUN = """
 import sys, django
+from pathlib import Path
 django.setup()
 from inference.management.commands import sample_gpus
 sample_gpus.REOPEN_AFTER_S = 0.2
+sample_gpus.HEALTH_EVERY_S = 0.2
+sample_gpus.HUNG_AFTER_S = 1.0
+sample_gpus.GIVE_UP_AFTER_S = float(sys.argv[3])
 from django.conf import settings
 import dataclasses
 settings.SITE = dataclasses.replace(settings.SITE, expected_gpus=int(sys.argv[1]))
 from django.core.management import call_command
-call_command("sample_gpus", interval=0.05)
+call_command("sample_gpus", interval=0.05, kernel_log=Path(sys.argv[2]))
 """
 
 
 @contextmanager
-def sampling(environment: dict[str, str], *, expected: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The sampler runs inside the block and must end well when asked to."""
+def sampling(
+    environment: dict[str, str],
+    *,
+    expected: int,
+    kernel: Path = Path("/dev/null"),
+    give_up_s: float = 60,
+    ends: int = 0,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The sampler runs inside the block and must end when asked to, well unless another end is promised."""
     environment = {**environment, "DJANGO_SETTINGS_MODULE": os.environ["DJANGO_SETTINGS_MODULE"]}
     with subprocess.Popen(
-        [sys.executable, "-c", RUN, str(expected)], cwd=ROOT, env=environment, stderr=subprocess.PIPE
+        [sys.executable, "-c", RUN, str(expected), str(kernel), str(give_up_s)],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
     ) as process:
         try:
             yield process
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0, process.stderr.read().decode() if process.stderr else ""
+            assert process.wait(10) == ends, process.stderr.read().decode() if process.stderr else ""
         finally:
             process.kill()
 

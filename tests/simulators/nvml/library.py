@@ -31,7 +31,11 @@ class SimulatedNvml:
         aside.rename(self.control)
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "LD_LIBRARY_PATH": str(self.folder), "SIMULATED_NVML": str(self.control)}
+        return {**os.environ, **self.environment_alone()}
+
+    def environment_alone(self) -> dict[str, str]:
+        """What must be added to any process's environment, for it to see these cards."""
+        return {"LD_LIBRARY_PATH": str(self.folder), "SIMULATED_NVML": str(self.control)}
 
 
 def build(folder: Path, *, old_driver: bool = False) -> SimulatedNvml:

@@ -7,14 +7,18 @@
  *   0 temperature 91        card 0 reports this value
  *   0 power error 3         card 0 returns this error for this call (3 = NVML_ERROR_NOT_SUPPORTED)
  *   1 all error 15          card 1 returns this error for every call (15 = NVML_ERROR_GPU_IS_LOST)
+ *   0 power hang            the call does not return while the file says so
+ *   event 7 0 79            card 0 reports XID 79; told once, when 7 is more than the last number told
+ *   library 1               the library says another version than the driver's
  *
  * A later line wins. Built with -DOLD_DRIVER it lacks the calls that came with newer drivers.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, INSUFFICIENT_SIZE = 7 };
+enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, INSUFFICIENT_SIZE = 7, TIMEOUT = 10 };
 enum { MOST_CARDS = 16 };
 
 typedef int nvmlReturn_t;
@@ -24,9 +28,10 @@ typedef card *nvmlDevice_t;
 static card cards[MOST_CARDS];
 static unsigned listed;
 static int started;
+static unsigned long long told;
 
 /* Look up "<who> <what> <value>" or "<who> <what> error <code>". Returns the error code; *value stays when not given. */
-static int ask(const char *who, const char *what, unsigned long long *value) {
+static int ask_once(const char *who, const char *what, unsigned long long *value) {
     char line[256], subject[64], field[64], word[64], code[64];
     const char *path = getenv("SIMULATED_NVML");
     FILE *file = path ? fopen(path, "r") : NULL;
@@ -38,9 +43,16 @@ static int ask(const char *who, const char *what, unsigned long long *value) {
         if (words < 3 || strcmp(subject, who)) continue;
         if (strcmp(field, what) && strcmp(field, "all")) continue;
         if (words == 4 && !strcmp(word, "error")) error = atoi(code);
+        else if (!strcmp(word, "hang")) error = -1;
         else if (!strcmp(field, what)) { *value = strtoull(word, NULL, 10); error = SUCCESS; }
     }
     fclose(file);
+    return error;
+}
+
+static int ask(const char *who, const char *what, unsigned long long *value) {
+    int error;
+    while ((error = ask_once(who, what, value)) == -1) usleep(10000);
     return error;
 }
 
@@ -91,6 +103,13 @@ const char *nvmlErrorString(nvmlReturn_t error) {
 nvmlReturn_t nvmlSystemGetDriverVersion(char *out, unsigned size) {
     if (!started) return UNINITIALIZED;
     return snprintf(out, size, "580.95.05") < (int)size ? SUCCESS : INSUFFICIENT_SIZE;
+}
+
+nvmlReturn_t nvmlSystemGetNVMLVersion(char *out, unsigned size) {
+    unsigned long long other = 0;
+    if (!started) return UNINITIALIZED;
+    ask("", "library", &other);
+    return snprintf(out, size, other ? "13.590.44.01" : "13.580.95.05") < (int)size ? SUCCESS : INSUFFICIENT_SIZE;
 }
 
 nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count) {
@@ -191,12 +210,102 @@ nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, int clock, unsigned *ou
 }
 
 nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, int kind, int counter, unsigned long long *out) {
-    if (counter != 0) return INVALID_ARGUMENT;
+    if (counter != 0 && counter != 1) return INVALID_ARGUMENT;
     *out = 0;
+    if (counter == 1) return about(device, kind == 1 ? "ecc_uncorrected_total" : "ecc_corrected_total", out);
     return about(device, kind == 1 ? "ecc_uncorrected" : "ecc_corrected", out);
 }
 
 nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, unsigned long long *out) {
     *out = 987654321;
     return about(device, "energy", out);
+}
+
+nvmlReturn_t nvmlDeviceGetRetiredPages(nvmlDevice_t device, int cause, unsigned *count, unsigned long long *pages) {
+    unsigned room = *count;
+    int error = number(device, cause == 1 ? "retired_double" : "retired_single", 0, count);
+    if (error) return error;
+    if (*count > room) return INSUFFICIENT_SIZE;
+    for (unsigned i = 0; i < *count; i++) pages[i] = 0x1000ull * (i + 1);
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetRetiredPagesPendingStatus(nvmlDevice_t device, unsigned *out) {
+    return number(device, "retirement_pending", 0, out);
+}
+
+nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, unsigned *corrected, unsigned *uncorrected, unsigned *pending,
+                                       unsigned *failed) {
+    int error = number(device, "remapped", 0, corrected);
+    if (!error) error = number(device, "remapped_uncorrected", 0, uncorrected);
+    if (!error) error = number(device, "remap_pending", 0, pending);
+    if (!error) error = number(device, "remap_failed", 0, failed);
+    return error;
+}
+
+/* Two links, as between a pair of cards; the errors injected are the replays of the first. */
+nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, unsigned link, unsigned *out) {
+    return link < 2 ? number(device, "nvlink", 1, out) : INVALID_ARGUMENT;
+}
+
+nvmlReturn_t nvmlDeviceGetNvLinkErrorCounter(nvmlDevice_t device, unsigned link, int counter, unsigned long long *out) {
+    unsigned long long errors = 0;
+    int error = about(device, "nvlink_errors", &errors);
+    *out = link == 0 && counter == 0 ? errors : 0;
+    return error;
+}
+
+nvmlReturn_t nvmlDeviceGetPcieReplayCounter(nvmlDevice_t device, unsigned *out) {
+    return number(device, "pcie_replays", 0, out);
+}
+
+nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned *current, unsigned *pending) {
+    *pending = 0;
+    return number(device, "mig", 0, current);
+}
+
+typedef struct { unsigned pid; unsigned long long used; unsigned instance, compute; } nvmlProcessInfo_t;
+
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_t *out) {
+    unsigned room = *count;
+    int error = number(device, "processes", 0, count);
+    if (error) return error;
+    if (*count > room) return INSUFFICIENT_SIZE;
+    for (unsigned i = 0; i < *count; i++)
+        out[i] = (nvmlProcessInfo_t){4000 + i, 1073741824ull * (i + 1), ~0u, ~0u};
+    return SUCCESS;
+}
+
+typedef struct { nvmlDevice_t device; unsigned long long type, data; unsigned instance, compute; } nvmlEventData_t;
+
+nvmlReturn_t nvmlEventSetCreate(void **set) {
+    *set = &told;
+    return started ? SUCCESS : UNINITIALIZED;
+}
+
+nvmlReturn_t nvmlEventSetFree(void *set) {
+    return set ? SUCCESS : INVALID_ARGUMENT;
+}
+
+nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, unsigned long long types, void *set) {
+    unsigned long long unused = 0;
+    return set && types == 8 ? about(device, "events", &unused) : INVALID_ARGUMENT;
+}
+
+nvmlReturn_t nvmlEventSetWait_v2(void *set, nvmlEventData_t *out, unsigned wait_ms) {
+    char line[256];
+    unsigned long long which, xid;
+    unsigned index;
+    FILE *file = fopen(getenv("SIMULATED_NVML"), "r");
+    (void)wait_ms;
+    if (!set || !file) return INVALID_ARGUMENT;
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "event %llu %u %llu", &which, &index, &xid) != 3 || which <= told || index >= MOST_CARDS) continue;
+        fclose(file);
+        told = which;
+        *out = (nvmlEventData_t){&cards[index], 8, xid, ~0u, ~0u};
+        return SUCCESS;
+    }
+    fclose(file);
+    return TIMEOUT;
 }

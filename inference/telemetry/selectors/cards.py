@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from inference.telemetry import rules
-from inference.telemetry.models import Gpu, Pulse, Sample
+from inference.telemetry.errors import NoSuchCardError
+from inference.telemetry.models import Gpu, GpuHealth, Pulse, Sample
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class CardView:
     present: bool
     latest: rules.Reading | None
     history: tuple[rules.Reading, ...]
+    health: rules.Health | None = None
+    held: rules.Hold = rules.Hold.NONE
+    held_since: datetime | None = None
+    held_reason: str = ""
 
     @property
     def memory_percent(self) -> int | None:
@@ -47,27 +52,43 @@ class Sampler:
     present: int
     expected: int
     reason: str
+    library: str = ""
+    deaf: str = ""
 
 
 def cards(*, history: timedelta = timedelta(minutes=5), points: int = 60) -> tuple[CardView, ...]:
     """Every card ever seen, those present first; history is thinned to about the given number of points."""
     now = timezone.now()
-    views = []
-    for gpu in Gpu.objects.order_by("index", "uuid"):
-        samples = list(Sample.objects.filter(gpu=gpu, at__gte=now - history).order_by("at"))
-        thin = samples[:: max(1, len(samples) // points)]
-        readings = tuple(_reading(gpu.uuid, sample) for sample in thin)
-        views.append(
-            CardView(
-                card=card(gpu),
-                first_seen=gpu.first_seen,
-                last_seen=gpu.last_seen,
-                present=now - gpu.last_seen < rules.SILENT_AFTER,
-                latest=_reading(gpu.uuid, samples[-1]) if samples else None,
-                history=readings,
-            )
-        )
+    gpus = list(Gpu.objects.select_related("health").order_by("index", "uuid"))
+    samples: dict[int, list[Sample]] = {gpu.pk: [] for gpu in gpus}
+    for sample in Sample.objects.filter(gpu__in=gpus, at__gte=now - history).order_by("at"):
+        samples[sample.gpu_id].append(sample)
+    views = [_view(gpu, samples[gpu.pk], now=now, points=points) for gpu in gpus]
     return tuple(sorted(views, key=lambda view: not view.present))
+
+
+def one(uuid: str) -> CardView:
+    """One card, as of this moment."""
+    found = next((view for view in cards(history=rules.SILENT_AFTER) if view.card.uuid == uuid), None)
+    if found is None:
+        raise NoSuchCardError("no card of this identity was ever seen")
+    return found
+
+
+def _view(gpu: Gpu, samples: list[Sample], *, now: datetime, points: int) -> CardView:
+    thin = samples[:: max(1, len(samples) // points)]
+    return CardView(
+        card=card(gpu),
+        first_seen=gpu.first_seen,
+        last_seen=gpu.last_seen,
+        present=now - gpu.last_seen < rules.SILENT_AFTER,
+        latest=_reading(gpu.uuid, samples[-1]) if samples else None,
+        history=tuple(_reading(gpu.uuid, sample) for sample in thin),
+        health=_health(gpu),
+        held=rules.Hold(gpu.held),
+        held_since=gpu.held_since,
+        held_reason=gpu.held_reason,
+    )
 
 
 def known() -> tuple[rules.Card, ...]:
@@ -91,6 +112,8 @@ def sampler() -> Sampler:
         present=pulse.present,
         expected=pulse.expected,
         reason=reason,
+        library=pulse.library,
+        deaf=pulse.deaf,
     )
 
 
@@ -121,4 +144,27 @@ def _reading(uuid: str, sample: Sample) -> rules.Reading:
         ecc_uncorrected=sample.ecc_uncorrected,
         throttle=sample.throttle,
         energy_mj=sample.energy_mj,
+    )
+
+
+def _health(gpu: Gpu) -> rules.Health | None:
+    try:
+        row = gpu.health
+    except GpuHealth.DoesNotExist:
+        return None
+    processes = None if row.processes is None else tuple(rules.Process(pid, memory) for pid, memory in row.processes)
+    return rules.Health(
+        uuid=gpu.uuid,
+        at=row.at,
+        ecc_corrected_total=row.ecc_corrected_total,
+        ecc_uncorrected_total=row.ecc_uncorrected_total,
+        retired_pages=row.retired_pages,
+        retirement_pending=row.retirement_pending,
+        remapped_rows=row.remapped_rows,
+        remap_pending=row.remap_pending,
+        remap_failed=row.remap_failed,
+        nvlink_errors=row.nvlink_errors,
+        pcie_replays=row.pcie_replays,
+        mig=row.mig,
+        processes=processes,
     )

@@ -8,95 +8,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import IntFlag
 
 from appliance.alerts.rules import Severity
-
-PREFIX = "gpu."
-MISSING = "gpu.missing"
-UNEXPECTED = "gpu.unexpected"
-UNREADABLE = "gpu.unreadable"
-
-# The sampler ticks every second; a page calls it silent after this long.
-SILENT_AFTER = timedelta(seconds=10)
-
-
-class Throttle(IntFlag):
-    """NVML's clock event reasons (nvml.h, nvmlClocksEventReason*), those we name."""
-
-    IDLE = 0x1
-    APPLICATION_CLOCKS = 0x2
-    SOFTWARE_POWER_CAP = 0x4
-    HARDWARE_SLOWDOWN = 0x8
-    SYNC_BOOST = 0x10
-    SOFTWARE_THERMAL = 0x20
-    HARDWARE_THERMAL = 0x40
-    POWER_BRAKE = 0x80
-
-
-# A power cap and idle clocks are how a healthy card runs; these mean the room, the fan or the supply.
-HARMFUL = Throttle.HARDWARE_SLOWDOWN | Throttle.HARDWARE_THERMAL | Throttle.POWER_BRAKE
-
-
-@dataclass(frozen=True)
-class Card:
-    """Which card this is. The UUID stays with the board; index and bus address are where it sits today."""
-
-    uuid: str
-    index: int
-    name: str
-    serial: str
-    pci: str
-    memory_total: int | None
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One card at one moment; None is unknown."""
-
-    uuid: str
-    at: datetime
-    utilisation_percent: int | None = None
-    memory_used: int | None = None
-    temperature_c: int | None = None
-    power_mw: int | None = None
-    power_limit_mw: int | None = None
-    clock_sm_mhz: int | None = None
-    clock_memory_mhz: int | None = None
-    ecc_corrected: int | None = None
-    ecc_uncorrected: int | None = None
-    throttle: int | None = None
-    energy_mj: int | None = None
-
-    @property
-    def throttle_reasons(self) -> tuple[str, ...]:
-        """The bits in words; empty when none is set or none is known."""
-        bits = self.throttle or 0
-        return tuple(reason.name.lower().replace("_", " ") for reason in Throttle if reason & bits and reason.name)
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """When a reading is worth a person's time. Data-centre cards slow themselves down near 90 °C."""
-
-    warm_c: int = 83
-    hot_c: int = 90
-    cooled_c: int = 78
-    in_a_row: int = 3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong, under the key its alert will carry."""
-
-    key: str
-    severity: Severity
-    title: str
-    detail: str
+from inference.telemetry.rules.cards import (
+    HARMFUL,
+    MISSING,
+    UNEXPECTED,
+    UNREADABLE,
+    VERSIONS,
+    Card,
+    Finding,
+    Health,
+    Reading,
+    Thresholds,
+)
 
 
 def judge_inventory(
@@ -117,6 +45,14 @@ def judge_inventory(
         title = f"{len(present)} GPUs present, {expected} expected"
         return (Finding(UNEXPECTED, Severity.WARNING, title, "Set expected_gpus in site.toml to what was installed."),)
     return ()
+
+
+def judge_versions(*, driver: str | None, library: str | None) -> tuple[Finding, ...]:
+    """The library ends with the version of the driver it was built with; another one answers until it does not."""
+    if not driver or not library or library == driver or library.endswith("." + driver):
+        return ()
+    detail = f"The driver is {driver}, its library is {library}: reboot, so that both are of one version"
+    return (Finding(VERSIONS, Severity.WARNING, "GPU driver and library differ", detail),)
 
 
 def judge(
@@ -174,4 +110,51 @@ def _throttled(
     if (full and all(recent)) or (key in standing and not (full and not any(recent))):
         detail = f"Heat or power holds the clocks of {uuid} down: check fans, room and power supplies"
         return Finding(key, Severity.WARNING, "GPU is slowed down", detail)
+    return None
+
+
+def judge_health(
+    *, health: Mapping[str, Sequence[Health]], thresholds: Thresholds, standing: AbstractSet[str]
+) -> tuple[Finding, ...]:
+    """What the slow counters say of each card: a minute of them, newest last."""
+    found = []
+    for uuid, history in sorted(health.items()):
+        nvlink = [item.nvlink_errors for item in history if item.nvlink_errors is not None]
+        pcie = [item.pcie_replays for item in history if item.pcie_replays is not None]
+        found += [
+            _repair_failed(uuid, history, standing),
+            _repair_pending(uuid, history, standing),
+            _rising(f"gpu.nvlink.{uuid}", "NVLink errors", uuid, nvlink, thresholds.nvlink_errors, standing),
+            _rising(f"gpu.pcie.{uuid}", "PCIe replays", uuid, pcie, thresholds.pcie_replays, standing),
+        ]
+    return tuple(finding for finding in found if finding is not None)
+
+
+def _repair_failed(uuid: str, history: Sequence[Health], standing: AbstractSet[str]) -> Finding | None:
+    key = f"gpu.repair_failed.{uuid}"
+    known = [item.remap_failed for item in history if item.remap_failed is not None]
+    if known[-1] if known else key in standing:
+        detail = f"{uuid} could not replace a failed row of its memory: it must be exchanged"
+        return Finding(key, Severity.CRITICAL, "GPU memory cannot be repaired", detail)
+    return None
+
+
+def _repair_pending(uuid: str, history: Sequence[Health], standing: AbstractSet[str]) -> Finding | None:
+    key = f"gpu.repair_pending.{uuid}"
+    known = [item.repair_pending for item in history if item.repair_pending is not None]
+    if known[-1] if known else key in standing:
+        detail = f"{uuid} replaces a part of its memory at its next reset: restart the machine when it suits"
+        return Finding(key, Severity.WARNING, "GPU memory repair waits for a reset", detail)
+    return None
+
+
+def _rising(
+    key: str, what: str, uuid: str, counts: Sequence[int], limit: int, standing: AbstractSet[str]
+) -> Finding | None:
+    """A counter that grew by the limit within what is remembered; it stands until it no longer grows at all."""
+    # A counter that went down was reset with the card; nothing is known of what lies before that.
+    grown = sum(max(0, after - before) for before, after in itertools.pairwise(counts))
+    if grown >= limit or (key in standing and (grown > 0 or not counts)):
+        detail = f"Errors on the link of {uuid} are rising: check its seat, bridge and cables"
+        return Finding(key, Severity.WARNING, f"{what} are rising", detail)
     return None
