@@ -58,7 +58,7 @@ def _live_imports(request: HttpRequest) -> int:
 
 
 MENU: tuple[tuple[str, tuple[Link, ...]], ...] = (
-    ("Service", (Link("Overview", "overview"), Link("Queue", "queue"))),
+    ("Service", (Link("Overview", "overview"), Link("Playground", "playground"), Link("Queue", "queue"))),
     (
         "Models",
         (

@@ -11,6 +11,7 @@ from console.pages import (
     gpus,
     media,
     overview,
+    playground,
     profile,
     queue,
     releases,
@@ -28,6 +29,8 @@ urlpatterns = [
     # Service
     path("", overview.page, name="overview"),
     path("live", overview.live, name="overview-live"),
+    path("playground", playground.page, name="playground"),
+    path("playground/ask", playground.ask, name="playground-ask"),
     path("queue", queue.index, name="queue"),
     path("queue/live", queue.live, name="queue-live"),
     # Models

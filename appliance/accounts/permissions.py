@@ -24,6 +24,7 @@ class Permission(StrEnum):
     CLIENT_VIEW = "client:view"
     GPU_VIEW = "gpu:view"
     OVERVIEW_VIEW = "overview:view"
+    PLAYGROUND_USE = "playground:use"
     QUEUE_VIEW = "queue:view"
     RELEASE_IMPORT = "release:import"
     RELEASE_VIEW = "release:view"
@@ -64,11 +65,17 @@ _EVERYONE = frozenset(
 GRANTS: Mapping[Role, frozenset[Permission]] = {
     Role.VIEWER: _EVERYONE,
     Role.MODEL_OPERATOR: _EVERYONE
-    | {Permission.RELEASE_IMPORT, Permission.CHANGE_VIEW, Permission.CHANGE_PROPOSE, Permission.ALERT_ACKNOWLEDGE},
+    | {
+        Permission.RELEASE_IMPORT,
+        Permission.CHANGE_VIEW,
+        Permission.CHANGE_PROPOSE,
+        Permission.ALERT_ACKNOWLEDGE,
+        Permission.PLAYGROUND_USE,
+    },
     Role.APPROVER: _EVERYONE | {Permission.CHANGE_VIEW, Permission.CHANGE_APPROVE, Permission.CLIENT_VIEW},
     Role.IT_ADMIN: _EVERYONE
     | {Permission.STAFF_VIEW, Permission.STAFF_MANAGE, Permission.ALERT_ACKNOWLEDGE, Permission.CHANGE_VIEW},
-    Role.APP_OWNER: _EVERYONE | {Permission.CLIENT_VIEW, Permission.CLIENT_MANAGE},
+    Role.APP_OWNER: _EVERYONE | {Permission.CLIENT_VIEW, Permission.CLIENT_MANAGE, Permission.PLAYGROUND_USE},
     Role.PRIVACY_OFFICER: _EVERYONE
     | {Permission.AUDIT_VIEW, Permission.AUDIT_VERIFY, Permission.CLIENT_VIEW, Permission.CHANGE_VIEW},
     Role.SECURITY_OFFICER: _EVERYONE

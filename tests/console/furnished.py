@@ -12,7 +12,7 @@ from appliance.alerts import services as alerting
 from appliance.alerts.rules import Severity
 from inference.clients import services as clients
 from inference.policy.ask import Ask
-from inference.policy.catalog import Lane
+from inference.policy.catalog import TASKS, Lane
 from inference.policy.rules import Rights
 from inference.queue import services as queue
 from inference.queue.rules import BadLine, Line
@@ -77,6 +77,10 @@ def _clients() -> str:
             actor="erin", name=name, title=title, owner="Clinical informatics", tasks=["progress_note"],
             purposes=["TREAT"], lane="interactive", phi=True,
         )  # fmt: skip
+    clients.create_client(
+        actor="erin", name="playground", title="Playground", owner="IT", tasks=list(TASKS), purposes=["TREAT"],
+        lane="interactive", phi=False,
+    )  # fmt: skip
     clients.issue_key(actor="erin", client="ward-7", life=timedelta(days=30))
     return clients.issue_key(actor="erin", client="ward-7").plaintext[:12]
 

@@ -22,6 +22,8 @@ PERMISSIONS: dict[str, str | None] = {
     "status": None,
     "overview": "overview:view",
     "overview-live": "overview:view",
+    "playground": "playground:use",
+    "playground-ask": "playground:use",
     "queue": "queue:view",
     "queue-live": "queue:view",
     "media": "release:view",

@@ -112,7 +112,7 @@ def check(found: Mapping[str, Found]) -> None:
 ACTS = {
     "sign-out", "import-start", "import-cancel", "release-propose", "release-roll-back", "change-approve",
     "change-reject", "change-withdraw", "client-suspend", "client-revoke", "person-deactivate", "profile-theme",
-    "audit-verify", "alert-acknowledge",
+    "audit-verify", "alert-acknowledge", "playground-ask",
 }  # fmt: skip
 # Name a row, and an empty box has none.
 ROWS = {
