@@ -65,6 +65,7 @@ MENU: tuple[tuple[str, tuple[Link, ...]], ...] = (
             Link("Media", "media", _live_imports, "running"),
             Link("Releases", "releases"),
             Link("Changes", "changes", _my_changes, "waiting for you"),
+            Link("Tasks and routes", "tasks"),
         ),
     ),
     ("Access", (Link("Clients", "clients"), Link("Staff", "staff"))),

@@ -18,6 +18,7 @@ from console.pages import (
     sign_in,
     staff,
     status,
+    tasks,
 )
 
 urlpatterns = [
@@ -49,6 +50,8 @@ urlpatterns = [
     path("changes/<int:change_id>/approve", changes.approve, name="change-approve"),
     path("changes/<int:change_id>/reject", changes.reject, name="change-reject"),
     path("changes/<int:change_id>/withdraw", changes.withdraw, name="change-withdraw"),
+    path("tasks", tasks.index, name="tasks"),
+    path("tasks/<slug:task>", tasks.detail, name="task"),
     # Access
     path("clients", clients.index, name="clients"),
     path("clients/new", clients.create, name="client-new"),

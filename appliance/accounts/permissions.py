@@ -30,6 +30,7 @@ class Permission(StrEnum):
     RELEASE_VIEW = "release:view"
     STAFF_MANAGE = "staff:manage"
     STAFF_VIEW = "staff:view"
+    TASK_VIEW = "task:view"
 
 
 class Role(StrEnum):
@@ -59,6 +60,7 @@ _EVERYONE = frozenset(
         Permission.QUEUE_VIEW,
         Permission.GPU_VIEW,
         Permission.ALERT_VIEW,
+        Permission.TASK_VIEW,
     }
 )
 

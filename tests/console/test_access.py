@@ -41,6 +41,8 @@ PERMISSIONS: dict[str, str | None] = {
     "change-approve": "change:approve",
     "change-reject": "change:approve",
     "change-withdraw": "change:propose",
+    "tasks": "task:view",
+    "task": "task:view",
     "clients": "client:view",
     "client-new": "client:manage",
     "client": "client:view",

@@ -26,6 +26,8 @@ CEILINGS = {
     "/changes": 12,
     "/clients": 10,
     "/staff": 12,
+    "/tasks": 9,
+    "/tasks/progress_note": 12,
     "/audit": 12,
     "/gpus": 12,
     "/alerts": 12,
