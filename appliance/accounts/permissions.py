@@ -25,6 +25,7 @@ class Permission(StrEnum):
     GPU_VIEW = "gpu:view"
     OVERVIEW_VIEW = "overview:view"
     PLAYGROUND_USE = "playground:use"
+    QUEUE_MANAGE = "queue:manage"
     QUEUE_VIEW = "queue:view"
     RELEASE_IMPORT = "release:import"
     RELEASE_VIEW = "release:view"
@@ -73,10 +74,17 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.CHANGE_PROPOSE,
         Permission.ALERT_ACKNOWLEDGE,
         Permission.PLAYGROUND_USE,
+        Permission.QUEUE_MANAGE,
     },
     Role.APPROVER: _EVERYONE | {Permission.CHANGE_VIEW, Permission.CHANGE_APPROVE, Permission.CLIENT_VIEW},
     Role.IT_ADMIN: _EVERYONE
-    | {Permission.STAFF_VIEW, Permission.STAFF_MANAGE, Permission.ALERT_ACKNOWLEDGE, Permission.CHANGE_VIEW},
+    | {
+        Permission.STAFF_VIEW,
+        Permission.STAFF_MANAGE,
+        Permission.ALERT_ACKNOWLEDGE,
+        Permission.CHANGE_VIEW,
+        Permission.QUEUE_MANAGE,
+    },
     Role.APP_OWNER: _EVERYONE | {Permission.CLIENT_VIEW, Permission.CLIENT_MANAGE, Permission.PLAYGROUND_USE},
     Role.PRIVACY_OFFICER: _EVERYONE
     | {Permission.AUDIT_VIEW, Permission.AUDIT_VERIFY, Permission.CLIENT_VIEW, Permission.CHANGE_VIEW},

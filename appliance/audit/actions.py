@@ -66,6 +66,8 @@ class Action(StrEnum):
     PERSON_SIGNING_KEY_ENROLLED = "person.signing_key_enrolled"
     PERSON_TOTP_ENROLLED = "person.totp_enrolled"
     PHI_UNAUTHORIZED_ATTEMPT = "phi.unauthorized_attempt"
+    QUEUE_PAUSED = "queue.paused"
+    QUEUE_RESUMED = "queue.resumed"
     REFUSED = "act.refused"
     RELEASE_RECEIVED = "release.received"
     RELEASE_WITHDRAWN = "release.withdrawn"

@@ -19,6 +19,7 @@ FILLED = {
     "name": "ward-7",
     "prefix": "iwk_00000000",
     "username": "nobody",
+    "ref": "job_0",
     "task": "data_analyst",
 }
 

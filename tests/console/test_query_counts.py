@@ -20,7 +20,9 @@ pytestmark = pytest.mark.django_db
 CEILINGS = {
     "/": 12,
     "/playground": 12,
-    "/queue": 13,
+    "/queue": 12,
+    "/queue/jobs": 12,
+    "/queue/batches": 12,
     "/media": 11,
     "/releases": 10,
     "/changes": 12,

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Exists, Min, OuterRef, Q
+from django.db.models import Count, Exists, F, Min, OuterRef, Q
 from django.utils import timezone
 
 from appliance.audit.models import Record
-from inference.queue.models import Job
-from inference.queue.selectors.jobs import SEALED, JobView, view
+from inference.queue.errors import JobNotFoundError
+from inference.queue.models import Job, Pause
+from inference.queue.selectors.jobs import SEALED, JobView, places, view
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,46 @@ def depth() -> Depth:
     return Depth(found["depth"], timezone.now() - oldest if oldest else None)
 
 
+@dataclass(frozen=True)
+class PauseView:
+    """Who stopped the durable lane, when, and why."""
+
+    by: str
+    reason: str
+    since: datetime
+
+
+def pause() -> PauseView | None:
+    """The pause of the durable lane; None while it goes on."""
+    row = Pause.objects.filter(lane=Pause.Lane.BATCH).first()
+    return PauseView(row.by, row.reason, row.since) if row else None
+
+
+def jobs_listed(
+    *, text: str = "", client: str = "", task: str = "", state: str = "", order: str, offset: int, limit: int, most: int
+) -> tuple[tuple[Waiting, ...], int]:
+    """Some jobs and lines of batches with their places in the line (0: it does not wait), and how many there are."""
+    rows = Job.objects.defer(*SEALED)
+    if text:
+        rows = rows.filter(ref__startswith=text) if text.startswith("job_") else rows.filter(batch__ref=text)
+    for name, value in {"client": client, "task": task, "state": state}.items():
+        if value:
+            rows = rows.filter(**{name: value})
+    key = F({"accepted": "id", "client": "client", "state": "state"}[order.lstrip("-")])
+    by = key.desc() if order.startswith("-") else key.asc()
+    found = list(rows.order_by(by, "-id")[offset : offset + limit])
+    place = places(found)
+    return tuple(Waiting(place.get(row.pk, 0), view(row)) for row in found), rows.order_by()[: most + 1].count()
+
+
+def job_of_anybody(ref: str) -> Waiting:
+    """One job for staff, without its contents; JobNotFoundError."""
+    row = Job.objects.filter(ref=ref).defer(*SEALED).first()
+    if row is None:
+        raise JobNotFoundError
+    return Waiting(places([row]).get(row.pk, 0), view(row))
+
+
 def running(*, limit: int = 50) -> tuple[JobView, ...]:
     """What workers hold now, oldest first."""
     rows = Job.objects.filter(state=Job.State.RUNNING).order_by("started", "id").defer(*SEALED)
@@ -118,11 +159,6 @@ def next_up(*, limit: int = 20) -> tuple[Waiting, ...]:
     """The head of the line."""
     rows = Job.objects.filter(state=Job.State.QUEUED).order_by("id").defer(*SEALED)
     return tuple(Waiting(place, view(row)) for place, row in enumerate(rows[:limit], start=1))
-
-
-def recent(*, limit: int = 50) -> tuple[JobView, ...]:
-    """The newest jobs that stand alone, in whatever state."""
-    return tuple(view(row) for row in Job.objects.filter(batch=None).order_by("-id").defer(*SEALED)[:limit])
 
 
 def unanswered_intents(*, since: datetime, until: datetime, limit: int) -> list[Record]:
