@@ -219,12 +219,13 @@ def _batch(row: queue.BatchView) -> dict[str, Any]:
 
 
 def _context(request: HttpRequest) -> dict[str, object]:
+    running, next_up = queue.head()
     return {
         "line": queue.line(),
         "paused": queue.pause(),
         "batches": [_batch(row) for row in queue.open_batches()],
-        "running": queue.running(),
-        "next_up": queue.next_up(),
+        "running": running,
+        "next_up": next_up,
         "may_manage": access.may(request, Permission.QUEUE_MANAGE),
         "as_of": timezone.now(),
     }
