@@ -41,7 +41,7 @@ class QuestionForm(forms.Form):
         label="Made-up record",
         max_length=20_000,
         strip=False,
-        widget=forms.Textarea(attrs={"rows": 12, "spellcheck": "false", "class": "mono"}),
+        widget=forms.Textarea(attrs={"rows": 16, "spellcheck": "false", "class": "mono"}),
     )
 
     def __init__(self, data: Any = None, *, tasks: list[str], purposes: list[str], **given: Any) -> None:

@@ -44,7 +44,6 @@ JOB_COLUMNS = (
     listing.Column("Task, purpose"),
     listing.Column("Attempts", number=True),
     listing.Column("Accepted", "accepted", falls=True),
-    listing.Column("Ended"),
 )
 BATCH_COLUMNS = (
     listing.Column("Batch"),

@@ -31,6 +31,12 @@ NEEDS: Mapping[Form, Capability] = {
     Form.TEXTS: Capability.EMBEDDINGS,
     Form.AUDIO: Capability.TRANSCRIPTIONS,
 }
+GIVES: Mapping[Form, str] = {
+    Form.RECORD: "free text",
+    Form.CONVERSATION: "free text",
+    Form.TEXTS: "numbers that stand for the texts",
+    Form.AUDIO: "what was said, as text",
+}
 CHECKS: Mapping[Check, str] = {
     Check.CODES: "every medical code in the answer must stand in the record",
     Check.SCHEMA: "the answer must have the task's form",
@@ -47,6 +53,16 @@ class Route:
     word: str
     says: str
 
+    @property
+    def gives(self) -> str:
+        """What comes back."""
+        return "of a fixed form" if self.task.schema else GIVES[self.task.form]
+
+
+def routed(serving: Serving | None) -> int:
+    """How many tasks go to the model that serves."""
+    return sum(1 for task in TASKS.values() if _route(task, serving).level == "well")
+
 
 @access.requires(Permission.TASK_VIEW)
 @require_GET
@@ -56,7 +72,7 @@ def index(request: HttpRequest) -> HttpResponse:
     routes = [_route(task, serving) for task in TASKS.values()]
     context = {
         "routes": routes,
-        "routed": sum(1 for route in routes if route.level == "well"),
+        "routed": routed(serving),
         "serving": serving,
         "may_see_changes": access.may(request, Permission.CHANGE_VIEW),
     }
