@@ -58,13 +58,14 @@ def _live_imports(request: HttpRequest) -> int:
 
 
 MENU: tuple[tuple[str, tuple[Link, ...]], ...] = (
-    ("Service", (Link("Overview", "overview"), Link("Queue", "queue"))),
+    ("Service", (Link("Overview", "overview"), Link("Playground", "playground"), Link("Queue", "queue"))),
     (
         "Models",
         (
             Link("Media", "media", _live_imports, "running"),
             Link("Releases", "releases"),
             Link("Changes", "changes", _my_changes, "waiting for you"),
+            Link("Tasks and routes", "tasks"),
         ),
     ),
     (

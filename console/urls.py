@@ -15,6 +15,7 @@ from console.pages import (
     gpus,
     media,
     overview,
+    playground,
     profile,
     provider,
     queue,
@@ -26,6 +27,7 @@ from console.pages import (
     staff_factors,
     status,
     step_up,
+    tasks,
 )
 
 urlpatterns = [
@@ -43,8 +45,18 @@ urlpatterns = [
     # Service
     path("", overview.page, name="overview"),
     path("live", overview.live, name="overview-live"),
+    path("playground", playground.page, name="playground"),
+    path("playground/ask", playground.ask, name="playground-ask"),
     path("queue", queue.index, name="queue"),
     path("queue/live", queue.live, name="queue-live"),
+    path("queue/pause", queue.pause, name="queue-pause"),
+    path("queue/resume", queue.resume, name="queue-resume"),
+    path("queue/jobs", queue.jobs, name="jobs"),
+    path("queue/jobs/<slug:ref>", queue.job, name="job"),
+    path("queue/jobs/<slug:ref>/stop", queue.stop_job, name="job-stop"),
+    path("queue/batches", queue.batches, name="batches"),
+    path("queue/batches/<slug:ref>", queue.batch, name="batch"),
+    path("queue/batches/<slug:ref>/stop", queue.stop_batch, name="batch-stop"),
     # Models
     path("media", media.index, name="media"),
     path("media/import", media.start, name="import-start"),
@@ -61,6 +73,8 @@ urlpatterns = [
     path("changes/<int:change_id>/approve", changes.approve, name="change-approve"),
     path("changes/<int:change_id>/reject", changes.reject, name="change-reject"),
     path("changes/<int:change_id>/withdraw", changes.withdraw, name="change-withdraw"),
+    path("tasks", tasks.index, name="tasks"),
+    path("tasks/<slug:task>", tasks.detail, name="task"),
     # Access
     path("clients", clients.index, name="clients"),
     path("clients/new", clients.create, name="client-new"),

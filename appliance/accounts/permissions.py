@@ -37,12 +37,15 @@ class Permission(StrEnum):
     GPU_VIEW = "gpu:view"
     OVERVIEW_VIEW = "overview:view"
     PHI_GRANT = "phi:grant"
+    PLAYGROUND_USE = "playground:use"
+    QUEUE_MANAGE = "queue:manage"
     QUEUE_VIEW = "queue:view"
     RELEASE_IMPORT = "release:import"
     RELEASE_VIEW = "release:view"
     STAFF_AGREE = "staff:agree"
     STAFF_MANAGE = "staff:manage"
     STAFF_VIEW = "staff:view"
+    TASK_VIEW = "task:view"
 
 
 class PhiRight(StrEnum):
@@ -79,6 +82,7 @@ _EVERYONE = frozenset(
         Permission.QUEUE_VIEW,
         Permission.GPU_VIEW,
         Permission.ALERT_VIEW,
+        Permission.TASK_VIEW,
     }
 )
 
@@ -92,6 +96,8 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.ALERT_ACKNOWLEDGE,
         Permission.ALERT_SILENCE,
         Permission.GPU_REQUALIFY,
+        Permission.PLAYGROUND_USE,
+        Permission.QUEUE_MANAGE,
     },
     Role.APPROVER: _EVERYONE
     | {
@@ -111,8 +117,9 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
         Permission.ALERT_TEST,
         Permission.CHANGE_VIEW,
         Permission.GPU_REQUALIFY,
+        Permission.QUEUE_MANAGE,
     },
-    Role.APP_OWNER: _EVERYONE | {Permission.CLIENT_VIEW, Permission.CLIENT_MANAGE},
+    Role.APP_OWNER: _EVERYONE | {Permission.CLIENT_VIEW, Permission.CLIENT_MANAGE, Permission.PLAYGROUND_USE},
     Role.CLINICIAN_REVIEWER: _EVERYONE | {Permission.CHANGE_VIEW, Permission.CLIENT_VIEW},
     Role.PRIVACY_OFFICER: _EVERYONE
     | {

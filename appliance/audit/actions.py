@@ -102,6 +102,8 @@ class Action(StrEnum):
     PERSON_TOTP_RESYNCHRONISED = "person.totp_resynchronised"
     PERSON_UNSEALED = "person.unsealed"
     PHI_UNAUTHORIZED_ATTEMPT = "phi.unauthorized_attempt"
+    QUEUE_PAUSED = "queue.paused"
+    QUEUE_RESUMED = "queue.resumed"
     REFUSED = "act.refused"
     RELEASE_RECEIVED = "release.received"
     RELEASE_WITHDRAWN = "release.withdrawn"

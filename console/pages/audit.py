@@ -82,13 +82,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "rising": rising,
         "other_order": _address(asked, {} if rising else {"order": "when"}),
         "first_page": _address(asked, {"order": "when"} if rising else {}),
-        "wrong": []
-        if valid
-        else [
-            Pair(str(form.fields[name].label or name), str(error))
-            for name, found in form.errors.items()
-            for error in found
-        ],
+        "wrong": [Pair(str(form[name].label), str(error)) for name, found in form.errors.items() for error in found],
         "paged": query.before is not None,
         "filtered": bool(query.facts() or query.since or query.until),
         "head": log.head(),

@@ -23,6 +23,7 @@ from appliance.audit import selectors as log
 from appliance.audit.actions import Action
 from appliance.changes import selectors as changes
 from console import access, current
+from console.pages.tasks import routed
 from inference.queue import selectors as queue
 from inference.releases import selectors as releases
 from inference.telemetry import selectors as telemetry
@@ -104,6 +105,8 @@ def _context(request: HttpRequest) -> dict[str, Any]:
         "hour": _hour(log.counts(since=now - _HOUR)),
         "line": queue.depth(),
         "as_of": now,
+        "routed": routed(serving),
+        "may_see_tasks": access.may(request, Permission.TASK_VIEW),
         "may_see_changes": access.may(request, Permission.CHANGE_VIEW),
     }
 

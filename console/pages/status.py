@@ -43,13 +43,16 @@ def answers() -> tuple[Answer, ...]:
     site = settings.SITE
     serving = releases.serving()
     if serving is None:
-        model = "No model is serving now."
+        model = "No model is serving now, so nothing is answered."
+    elif serving.degraded_since:
+        model = f"The model {serving.name} version {serving.version} is set to serve and does not answer now."
     else:
         model = (
             f"The model {serving.name} version {serving.version} has served since "
             f"{timezone.localtime(serving.since):%Y-%m-%d %H:%M}, approved by change {serving.change_id}."
         )
-    apps = sum(1 for client in clients.clients() if client.active and any(key.usable for key in client.keys))
+    askers = [client for client in clients.clients() if client.active and any(key.usable for key in client.keys)]
+    apps, with_phi = len(askers), sum(1 for client in askers if client.phi)
     people = sum(1 for person in accounts.people() if person.is_active and person.has_code)
     readers = len(accounts.holders(Permission.AUDIT_VIEW))
     return (
@@ -59,15 +62,30 @@ def answers() -> tuple[Answer, ...]:
             "From the clinical app to this machine and back, on the hospital's own network.",
             "This edition holds no connection to an outside provider. Prompts and answers are not kept: "
             "the log holds keyed fingerprints and counts. Queued work and its answer are kept encrypted, at most "
-            f"{rules.RESULT_LIFE // timedelta(hours=1)} hours after it is done.",
+            f"{rules.RESULT_LIFE // timedelta(hours=1)} hours after it is done; a file of many requests at most "
+            f"{rules.FILE_LIFE // timedelta(hours=1)} hours. {_told(len(site.webhooks))}",
         ),
         Answer(
             "Who has access?",
-            f"{_count(apps, 'clinical app', 'clinical apps')} may ask, each for its registered tasks only; "
+            f"{_count(apps, 'clinical app', 'clinical apps')} may ask, each for its registered tasks only, "
+            f"{_of_them(with_phi)} with patient data; "
             f"{_count(people, 'member of staff', 'members of staff')} may sign in to manage the machine.",
-            f"No page shows a prompt or an answer. {_count(readers, 'person', 'people')} may read the log; each reading is recorded.",
+            "No page shows what an app asked or was answered. "
+            f"{_count(readers, 'person', 'people')} may read the log; each reading is recorded.",
         ),
     )
+
+
+def _told(places: int) -> str:
+    """Where this machine speaks first: to apps that asked to be told, and never of a patient."""
+    if not places:
+        return "This machine calls no other machine."
+    where = _count(places, "address", "addresses")
+    return f"It may tell apps at {where} of the hospital's network that their work has ended, and never what it was."
+
+
+def _of_them(number: int) -> str:
+    return f"{number} of them" if number else "none of them"
 
 
 def _count(number: int, one: str, many: str) -> str:

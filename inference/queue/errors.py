@@ -65,6 +65,10 @@ class BatchError(QueueError):
     """The batch has ended and cannot be cancelled."""
 
 
+class PauseError(QueueError):
+    """The lane is paused already, or is not."""
+
+
 class WebhookError(QueueError):
     """That address is none this machine may speak to, or there is no such webhook."""
 

@@ -29,7 +29,7 @@ from inference.engines.engine import Piece
 from inference.engines.errors import EngineError, EngineUnavailableError
 from inference.policy.catalog import Lane
 from inference.policy.errors import PolicyRefusal
-from inference.queue import rules, services
+from inference.queue import rules, selectors, services
 from inference.queue.channel import DatabaseUnavailableError, Rows
 from inference.queue.errors import LostLeaseError
 from inference.queue.results import Draft
@@ -241,10 +241,12 @@ class Feeder:
             await self._house.standing.refresh()
             try:
                 kept = await self._rows.call(services.renew_lines, worker=self._worker, batch=self._batch)
+                # What runs ends as it would; what was taken and not begun is given back.
+                paused = await self._rows.call(selectors.pause) is not None
             except DatabaseUnavailableError:
                 log.warning("slice_database_unavailable", extra={"batch": self._batch})
                 continue
-            self._stopped |= kept.stop
+            self._stopped |= kept.stop or paused
             for number, running in list(self._running.items()):
                 if kept.stop or number in kept.cancelled:
                     if running.caller is not None:

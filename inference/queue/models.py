@@ -143,6 +143,26 @@ class Telling(models.Model):
         ]
 
 
+class Pause(models.Model):
+    """The durable lane is stopped: while this row is there, no worker takes anything new from it."""
+
+    class Lane(models.TextChoices):
+        """Only durable work waits in rows; who waits for an answer is answered or refused at once."""
+
+        BATCH = "batch"
+
+    lane = models.CharField(max_length=16, choices=Lane.choices, unique=True)
+    by = models.CharField(max_length=150)
+    reason = models.CharField(max_length=500)
+    since = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="queue_pause_lane", condition=Q(lane__in=["batch"])),
+            models.CheckConstraint(name="queue_pause_says_why", condition=~Q(reason="")),
+        ]
+
+
 class Job(models.Model):
     """One request to be answered later, exactly once."""
 

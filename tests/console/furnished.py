@@ -12,7 +12,7 @@ from appliance.alerts import services as alerting
 from appliance.alerts.rules import Severity
 from inference.clients import services as clients
 from inference.policy.ask import Ask
-from inference.policy.catalog import Lane
+from inference.policy.catalog import TASKS, Lane
 from inference.policy.rules import Rights
 from inference.queue import services as queue
 from inference.queue.rules import BadLine, Line
@@ -40,6 +40,8 @@ class Furnished:
     import_: int
     key: str
     alert: int
+    job: str
+    batch: str
 
 
 def furnish(stage: Stage, people: Mapping[str, cast.Member]) -> Furnished:
@@ -51,7 +53,7 @@ def furnish(stage: Stage, people: Mapping[str, cast.Member]) -> Furnished:
     change = releasing.propose_activation(actor="alice", digest=proposed, reason="The next version, with fewer faults.")
     import_ = _refused_import(stage)
     key = _clients()
-    _work()
+    job, batch = _work()
     _card()
     alert = alerting.open_(
         actor="test", key="gpu.missing", severity=Severity.CRITICAL, title="1 of 2 GPUs present",
@@ -59,7 +61,7 @@ def furnish(stage: Stage, people: Mapping[str, cast.Member]) -> Furnished:
     )  # fmt: skip
     alerting.open_(actor="test", key="audit.late", severity=Severity.WARNING, title="The seal is late")
     alerting.close(actor="test", key="audit.late", reason="sealed again")
-    return Furnished(served, proposed, change, import_, key, alert.id)
+    return Furnished(served, proposed, change, import_, key, alert.id, job, batch)
 
 
 def _refused_import(stage: Stage) -> int:
@@ -77,11 +79,15 @@ def _clients() -> str:
             actor="erin", name=name, title=title, owner="Clinical informatics", tasks=["progress_note"],
             purposes=["TREAT"], lane="interactive", phi=True,
         )  # fmt: skip
+    clients.create_client(
+        actor="erin", name="playground", title="Playground", owner="IT", tasks=list(TASKS), purposes=["TREAT"],
+        lane="interactive", phi=False,
+    )  # fmt: skip
     clients.issue_key(actor="erin", client="ward-7", life=timedelta(days=30))
     return clients.issue_key(actor="erin", client="ward-7").plaintext[:12]
 
 
-def _work() -> None:
+def _work() -> tuple[str, str]:
     source = queue.begin_file(rights=RIGHTS, name="notes.jsonl")
     queue.add_piece(ref=source, number=0, content=b"{}\n")
     queue.finish_file(actor="ward-7", rights=RIGHTS, ref=source, lines=3, request_id="r")
@@ -95,6 +101,7 @@ def _work() -> None:
     jobs = [queue.submit(actor="ward-7", rights=RIGHTS, ask=ASK, request_id=f"r{n}").ref for n in range(4)]
     queue.cancel(actor="ward-7", rights=RIGHTS, ref=jobs[0])
     queue.claim(actor="worker-1", ref=jobs[1])
+    return jobs[2], batch
 
 
 def _card() -> None:

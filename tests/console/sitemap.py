@@ -26,6 +26,8 @@ FILLED = {
     "name": "ward-7",
     "prefix": "iwk_00000000",
     "username": "nobody",
+    "ref": "job_0",
+    "task": "data_analyst",
 }
 
 

@@ -69,12 +69,14 @@ def addresses(made: Furnished | None) -> dict[str, str]:
         if made:
             for key, value in {
                 "digest": made.proposed, "change_id": made.change, "import_id": made.import_, "prefix": made.key,
-                "alert_id": made.alert, "username": "bob",
+                "alert_id": made.alert, "username": "bob", "ref": made.job,
             }.items():  # fmt: skip
                 patch.setitem(sitemap.FILLED, key, str(value))
         for address in sitemap.addresses():
             if not NO_PAGES.search(address.name):
                 paths[address.name] = address.path
+    if made:
+        paths["batch"] = f"/queue/batches/{made.batch}"
     return paths
 
 
@@ -112,11 +114,11 @@ def check(found: Mapping[str, Found]) -> None:
 ACTS = {
     "sign-out", "import-start", "import-cancel", "release-propose", "release-roll-back", "change-approve",
     "change-reject", "change-withdraw", "client-suspend", "client-revoke", "person-deactivate", "profile-theme",
-    "audit-verify", "alert-acknowledge",
+    "audit-verify", "alert-acknowledge", "playground-ask", "queue-resume", "job-stop", "batch-stop",
 }  # fmt: skip
 # Name a row, and an empty box has none.
 ROWS = {
-    "import", "release", "change", "client", "client-grants", "client-issue", "client-rotate", "person", "audit-record",
+    "import", "release", "change", "client", "client-grants", "client-issue", "client-rotate", "person", "audit-record", "job", "batch",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Length
 
 from appliance.keyring import services as keyring
@@ -159,6 +159,32 @@ def open_batches(*, limit: int = 20) -> tuple[BatchView, ...]:
     rows = Batch.objects.filter(finished=None).order_by("id")[:limit]
     counted = _counted(Q(batch__in=[row.pk for row in rows]))
     return tuple(_view(row, counted.get(row.pk, Counts(row.total, 0, 0))) for row in rows)
+
+
+def batches_listed(
+    *, text: str = "", client: str = "", state: str = "", order: str, offset: int, limit: int, most: int
+) -> tuple[tuple[BatchView, ...], int]:
+    """Some batches of whoever, without their metadata, and how many there are, counted to `most` + 1."""
+    rows = Batch.objects.defer("metadata", "rights")
+    for name, value in {"ref__startswith": text, "client": client, "state": state}.items():
+        if value:
+            rows = rows.filter(**{name: value})
+    key = F({"accepted": "id", "client": "client", "state": "state"}[order.lstrip("-")])
+    by = key.desc() if order.startswith("-") else key.asc()
+    found = list(rows.order_by(by, "-id")[offset : offset + limit])
+    counted = _counted(Q(batch__in=[row.pk for row in found if row.finished is None]))
+    kept = {row.pk: Counts(row.total, row.succeeded, row.failed) for row in found}
+    views = tuple(_view(row, counted.get(row.pk, kept[row.pk])) for row in found)
+    return views, rows.order_by()[: most + 1].count()
+
+
+def batch_of_anybody(ref: str) -> BatchView:
+    """One batch for staff, without its metadata; BatchNotFoundError."""
+    row = Batch.objects.filter(ref=ref).defer("metadata", "rights").first()
+    if row is None:
+        raise BatchNotFoundError
+    counted = Counts(row.total, row.succeeded, row.failed) if row.finished else counts(row.pk)
+    return _view(row, counted if counted.total else Counts(row.total, row.succeeded, row.failed))
 
 
 def output(*, client: str, ref: str, failed: bool, after: int = 0, limit: int = 200) -> tuple[Ended, ...]:

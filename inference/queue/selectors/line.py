@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Exists, Min, OuterRef, Q
+from django.db.models import Count, Exists, F, Min, OuterRef, Q
 from django.utils import timezone
 
 from appliance.audit.models import Record
-from inference.queue.models import Job
-from inference.queue.selectors.jobs import SEALED, JobView, view
+from inference.queue.errors import JobNotFoundError
+from inference.queue.models import Job, Pause
+from inference.queue.selectors.jobs import SEALED, JobView, places, view
 
 
 @dataclass(frozen=True)
@@ -47,48 +48,41 @@ class Line:
 
 
 def line() -> Line:
-    """Depth, age, rate and shares. Two queries, whatever is in the line: the page asks every few seconds."""
+    """Depth, age, rate and shares. One query, whatever is in the line: the page asks every few seconds."""
     now = timezone.now()
-    unfinished = Q(state__in=[Job.State.QUEUED, Job.State.RUNNING])
-    waiting = (
-        Job.objects.filter(unfinished)
-        .order_by()
+    hour, minute = Q(finished__gte=now - timedelta(hours=1)), Q(finished__gte=now - timedelta(minutes=1))
+    # Each arm has an index of its own.
+    asked = Job.objects.filter(Q(state=Job.State.QUEUED) | Q(state=Job.State.RUNNING) | hour)
+    found = (
+        asked.order_by()
         .values("client")
         .annotate(
             queued=Count("id", filter=Q(state=Job.State.QUEUED)),
             running=Count("id", filter=Q(state=Job.State.RUNNING)),
             oldest=Min("created", filter=Q(state=Job.State.QUEUED)),
+            hour=Count("id", filter=hour),
+            minute=Count("id", filter=minute),
+            failed=Count("id", filter=hour & Q(state=Job.State.FAILED)),
         )
     )
-    done = (
-        Job.objects.filter(finished__gte=now - timedelta(hours=1))
-        .order_by()
-        .values("client")
-        .annotate(
-            hour=Count("id"),
-            minute=Count("id", filter=Q(finished__gte=now - timedelta(minutes=1))),
-            failed=Count("id", filter=Q(state=Job.State.FAILED)),
-        )
-    )
-    lines: dict[str, dict[str, Any]] = {row["client"]: dict(row) for row in waiting}
-    ended: dict[str, dict[str, Any]] = {row["client"]: dict(row) for row in done}
-    oldest = [row["oldest"] for row in lines.values() if row["oldest"] is not None]
+    rows: list[dict[str, Any]] = sorted(found, key=lambda row: row["client"])
+    oldest = [row["oldest"] for row in rows if row["oldest"] is not None]
     return Line(
-        depth=sum(row["queued"] for row in lines.values()),
-        running=sum(row["running"] for row in lines.values()),
+        depth=sum(row["queued"] for row in rows),
+        running=sum(row["running"] for row in rows),
         oldest_age=now - min(oldest) if oldest else None,
-        finished_last_minute=sum(row["minute"] for row in ended.values()),
-        finished_last_hour=sum(row["hour"] for row in ended.values()),
-        failed_last_hour=sum(row["failed"] for row in ended.values()),
+        finished_last_minute=sum(row["minute"] for row in rows),
+        finished_last_hour=sum(row["hour"] for row in rows),
+        failed_last_hour=sum(row["failed"] for row in rows),
         clients=tuple(
             ClientLine(
-                client=name,
-                queued=lines.get(name, {}).get("queued", 0),
-                running=lines.get(name, {}).get("running", 0),
-                finished_last_hour=ended.get(name, {}).get("hour", 0),
-                oldest_age=now - at if (at := lines.get(name, {}).get("oldest")) else None,
+                client=row["client"],
+                queued=row["queued"],
+                running=row["running"],
+                finished_last_hour=row["hour"],
+                oldest_age=now - row["oldest"] if row["oldest"] else None,
             )
-            for name in sorted(lines.keys() | ended.keys())
+            for row in rows
         ),
     )
 
@@ -108,21 +102,55 @@ def depth() -> Depth:
     return Depth(found["depth"], timezone.now() - oldest if oldest else None)
 
 
-def running(*, limit: int = 50) -> tuple[JobView, ...]:
-    """What workers hold now, oldest first."""
-    rows = Job.objects.filter(state=Job.State.RUNNING).order_by("started", "id").defer(*SEALED)
-    return tuple(view(row) for row in rows[:limit])
+@dataclass(frozen=True)
+class PauseView:
+    """Who stopped the durable lane, when, and why."""
+
+    by: str
+    reason: str
+    since: datetime
 
 
-def next_up(*, limit: int = 20) -> tuple[Waiting, ...]:
-    """The head of the line."""
-    rows = Job.objects.filter(state=Job.State.QUEUED).order_by("id").defer(*SEALED)
-    return tuple(Waiting(place, view(row)) for place, row in enumerate(rows[:limit], start=1))
+def pause() -> PauseView | None:
+    """The pause of the durable lane; None while it goes on."""
+    row = Pause.objects.filter(lane=Pause.Lane.BATCH).first()
+    return PauseView(row.by, row.reason, row.since) if row else None
 
 
-def recent(*, limit: int = 50) -> tuple[JobView, ...]:
-    """The newest jobs that stand alone, in whatever state."""
-    return tuple(view(row) for row in Job.objects.filter(batch=None).order_by("-id").defer(*SEALED)[:limit])
+def jobs_listed(
+    *, text: str = "", client: str = "", task: str = "", state: str = "", order: str, offset: int, limit: int, most: int
+) -> tuple[tuple[Waiting, ...], int]:
+    """Some jobs and lines of batches with their places in the line (0: it does not wait), and how many there are."""
+    rows = Job.objects.defer(*SEALED)
+    if text:
+        rows = rows.filter(ref__startswith=text) if text.startswith("job_") else rows.filter(batch__ref=text)
+    for name, value in {"client": client, "task": task, "state": state}.items():
+        if value:
+            rows = rows.filter(**{name: value})
+    key = F({"accepted": "id", "client": "client", "state": "state"}[order.lstrip("-")])
+    by = key.desc() if order.startswith("-") else key.asc()
+    found = list(rows.order_by(by, "-id")[offset : offset + limit])
+    place = places(found)
+    return tuple(Waiting(place.get(row.pk, 0), view(row)) for row in found), rows.order_by()[: most + 1].count()
+
+
+def job_of_anybody(ref: str) -> Waiting:
+    """One job for staff, without its contents; JobNotFoundError."""
+    row = Job.objects.filter(ref=ref).defer(*SEALED).first()
+    if row is None:
+        raise JobNotFoundError
+    return Waiting(places([row]).get(row.pk, 0), view(row))
+
+
+def head(*, most_running: int = 50, most_waiting: int = 20) -> tuple[tuple[JobView, ...], tuple[Waiting, ...]]:
+    """What workers hold now, oldest first, and the head of the line. One query: the page asks every few seconds."""
+    rows = Job.objects.defer(*SEALED)
+    held = rows.filter(state=Job.State.RUNNING).order_by("started", "id")[:most_running]
+    first = rows.filter(state=Job.State.QUEUED).order_by("id")[:most_waiting]
+    found = list(held.union(first, all=True))
+    running = sorted((row for row in found if row.state == Job.State.RUNNING), key=lambda row: (row.started, row.pk))
+    waiting = sorted((row for row in found if row.state == Job.State.QUEUED), key=lambda row: row.pk)
+    return tuple(map(view, running)), tuple(Waiting(place, view(row)) for place, row in enumerate(waiting, start=1))
 
 
 def unanswered_intents(*, since: datetime, until: datetime, limit: int) -> list[Record]:

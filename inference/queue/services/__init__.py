@@ -23,6 +23,7 @@ from inference.queue.services.jobs import (
     submit,
 )
 from inference.queue.services.slices import Held, Kept, Step, claim_lines, put_back_lines, renew_lines, settle
+from inference.queue.services.staff import pause, resume, stop_batch, stop_job
 from inference.queue.services.sweeps import close_unanswered, forget, sweep, unheard_batches, unread_batches
 from inference.queue.services.webhooks import (
     find_news,
@@ -60,6 +61,7 @@ __all__ = [
     "forget",
     "forget_news",
     "open_attempt",
+    "pause",
     "put_back",
     "put_back_lines",
     "refuse",
@@ -67,8 +69,11 @@ __all__ = [
     "remove_webhook",
     "renew",
     "renew_lines",
+    "resume",
     "settle",
     "settle_news",
+    "stop_batch",
+    "stop_job",
     "submit",
     "sweep",
     "take_news",

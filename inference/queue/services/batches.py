@@ -26,6 +26,7 @@ from django.utils import timezone
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
 from appliance.audit.entry import Entry, now_us
+from appliance.audit.services import unaudited
 from appliance.keyring import services as keyring
 from inference.policy import rules as policy
 from inference.policy.errors import PolicyRefusal
@@ -275,7 +276,7 @@ def cancel_batch(*, actor: str, rights: policy.Rights, ref: str, request_id: str
     now = timezone.now()
     row.state, row.cancelling = Batch.State.CANCELLING, now
     row.save(update_fields=["state", "cancelling"])
-    _stop(row, "cancelled")
+    stop_lines(row, "cancelled")
     audit.record(
         actor=actor,
         action=Action.BATCH_CANCELLED,
@@ -298,9 +299,9 @@ def end_batches(*, actor: str, only: str = "") -> tuple[str, ...]:
     ended = []
     for row in open_.order_by("id"):
         if row.state == Batch.State.CANCELLING:
-            _stop(row, "cancelled")  # again: an attempt that ended meanwhile may have gone back into the line
+            stop_lines(row, "cancelled")  # again: an attempt that ended meanwhile may have gone back into the line
         elif row.expires < now:
-            _stop(row, "batch_expired")
+            stop_lines(row, "batch_expired")
         elif row.state == Batch.State.VALIDATING:
             continue
         if selectors.has_unfinished(row.pk):
@@ -328,7 +329,8 @@ def _last_state(row: Batch) -> str:
     return Batch.State.EXPIRED if stopped else Batch.State.COMPLETED
 
 
-def _stop(row: Batch, code: str) -> None:
+@unaudited("a part of the cancel or of the end, which is recorded")
+def stop_lines(row: Batch, code: str) -> None:
     """What waits ends now; what runs is told, and its worker looks every few seconds."""
     jobs = Job.objects.filter(batch=row)
     jobs.filter(state=Job.State.QUEUED).update(

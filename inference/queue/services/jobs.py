@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, QuerySet
+from django.db.models import Exists, F, QuerySet
 from django.utils import timezone
 
 from appliance.audit import services as audit
@@ -35,7 +35,7 @@ from inference.queue.errors import (
     LostLeaseError,
     TooManyJobsError,
 )
-from inference.queue.models import Job
+from inference.queue.models import Job, Pause
 from inference.serve import refused_as
 
 _UNFINISHED = (Job.State.QUEUED, Job.State.RUNNING)
@@ -137,9 +137,11 @@ def _earlier(client: str, key_hash: str, body_hmac: str) -> Accepted | None:
 
 @unaudited("worker bookkeeping; the attempt's intent and outcome are recorded")
 def claim(*, actor: str, ref: str) -> Claim | None:
-    """Take the job if it waits and nobody else has it. None means: leave it alone."""
+    """Take the job if it waits, the lane is not paused and nobody else has it. None means: leave it alone."""
     now = timezone.now()
-    taken = Job.objects.filter(ref=ref, state=Job.State.QUEUED, not_before__lte=now).update(
+    # In the one statement that takes it: a pause that is committed is a pause for whoever asks from then on.
+    paused = Exists(Pause.objects.filter(lane=Pause.Lane.BATCH))
+    taken = Job.objects.filter(~paused, ref=ref, state=Job.State.QUEUED, not_before__lte=now).update(
         state=Job.State.RUNNING,
         attempt=F("attempt") + 1,
         worker=actor,

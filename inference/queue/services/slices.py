@@ -31,6 +31,7 @@ _CLAIM = """
         SELECT j.id FROM queue_job j
         WHERE j.batch_id = (SELECT b.id FROM queue_batch b WHERE b.ref = %(batch)s AND b.state = 'in_progress')
             AND j.line > %(after)s AND j.state = 'queued' AND j.not_before <= %(now)s
+            AND NOT EXISTS (SELECT FROM queue_pause WHERE lane = 'batch')
         ORDER BY j.batch_id, j.line LIMIT %(most)s FOR UPDATE SKIP LOCKED
     )
     UPDATE queue_job j SET state = 'running', attempt = attempt + 1, worker = %(worker)s,

@@ -29,6 +29,8 @@ def sweep(*, actor: str) -> tuple[str, ...]:
     """Close the attempts of dead workers, and say which jobs that stand alone to ring for."""
     now = timezone.now()
     _bury(actor, now)
+    if selectors.pause() is not None:
+        return ()
     waiting = Job.objects.select_for_update(skip_locked=True).filter(
         batch=None, state=Job.State.QUEUED, not_before__lte=now, rung_at__lt=now - rules.RING_AGAIN
     )
@@ -74,6 +76,8 @@ def _unknown(actor: str, row: Job) -> Entry:
 @unaudited("a bell changes nothing; what is done because of it is recorded")
 def unheard_batches() -> tuple[tuple[str, int], ...]:
     """Batches that nobody has touched for a while and that have lines to do: each with the slice to begin at."""
+    if selectors.pause() is not None:
+        return ()
     now = timezone.now()
     quiet = Batch.objects.filter(state=Batch.State.IN_PROGRESS, rung_at__lt=now - rules.RING_AGAIN).order_by("rung_at")
     found = []

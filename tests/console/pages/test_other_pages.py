@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_network
+
 import pytest
 from django.test import Client
+from pytest_django.fixtures import Settings
 
 from appliance.accounts import selectors as accounts
 from appliance.alerts import selectors as alerts
@@ -17,6 +21,7 @@ from inference.queue import services as queue
 from inference.queue.rules import BadLine, Line
 from inference.releases import selectors as releases
 from inference.releases import services as deploying
+from provisioning.site_config import Destination
 from tests.console.conftest import Enter
 from tests.console.door import records, text
 from tests.inference.releases.stage import Stage
@@ -180,5 +185,32 @@ def test_anybody_may_read_where_the_model_runs_and_no_name_is_told(stage: Stage,
     assert f"serial {stage.site.serial}" in after
     assert "No clinical apps may ask" in before
     assert "1 clinical app may ask" in after
+    assert "1 of them with patient data" in after
     for name in ("ward-7", "bob", "carol"):
         assert name not in after
+
+
+def test_the_three_sentences_change_with_what_is_configured(stage: Stage, settings: Settings) -> None:
+    def said() -> str:
+        return text(Client().get("/status"))
+
+    assert "No model is serving now, so nothing is answered." in said()
+    assert "This machine calls no other machine." in said()
+    serve(stage)
+    serving = releases.serving()
+    assert serving
+    assert f"approved by change {serving.change_id}" in said()
+    deploying.mark_degraded(actor="test", deployment_id=serving.deployment_id, code="engine_down", message="It ended.")
+    assert "is set to serve and does not answer now." in said()
+    clients.create_client(
+        actor="erin", name="lab-1", title="Lab", owner="IT", tasks=["progress_note"], purposes=["TREAT"], lane="stat",
+        phi=False,
+    )  # fmt: skip
+    clients.issue_key(actor="erin", client="lab-1")
+    assert "1 clinical app may ask, each for its registered tasks only, none of them with patient data" in said()
+    clients.set_state(actor="erin", client="lab-1", active=False)
+    assert "No clinical apps may ask" in said()
+    allowed = Destination(network=ip_network("10.1.2.0/24"), port=443)
+    settings.SITE = replace(settings.SITE, room="room 12", webhooks=(allowed,))
+    assert "room 12" in said()
+    assert "at 1 address of the hospital&#x27;s network" in said()

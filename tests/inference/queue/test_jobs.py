@@ -282,9 +282,12 @@ def test_the_line_at_a_glance(rights: Rights, bench: Bench, engine: EngineStandI
     (client,) = line.clients
     assert (client.client, client.queued, client.running, client.finished_last_hour) == ("ward-7", 1, 1, 1)
     assert client.oldest_age == line.oldest_age
-    assert [(waiting.place, waiting.job.ref) for waiting in selectors.next_up()] == [(1, third)]
-    assert [job.ref for job in selectors.running()] == [second]
-    assert [job.ref for job in selectors.recent()] == [third, second, first]
+    running, waiting = selectors.head()
+    assert [(each.place, each.job.ref) for each in waiting] == [(1, third)]
+    assert [job.ref for job in running] == [second]
+    listed, total = selectors.jobs_listed(order="-accepted", offset=0, limit=9, most=9)
+    assert ([row.job.ref for row in listed], total) == ([third, second, first], 3)
+    assert [row.place for row in listed] == [1, 0, 0]
 
 
 def open_attempt(claim: services.Claim, actor: str) -> Any:
