@@ -59,6 +59,7 @@ def acknowledge(request: HttpRequest, alert_id: int) -> HttpResponse:
 
 @access.requires(Permission.ALERT_SILENCE)
 @require_http_methods(["GET", "POST"])
+@access.takes(SilenceForm)
 def silence(request: HttpRequest, alert_id: int) -> HttpResponse:
     """Tell nobody of it for a while; it stays on the page."""
     form = SilenceForm(request.POST or None)
@@ -77,6 +78,7 @@ def silence(request: HttpRequest, alert_id: int) -> HttpResponse:
 
 @access.requires(Permission.ALERT_TEST)
 @require_POST
+@access.takes()
 def test_channel(request: HttpRequest, channel: str) -> HttpResponse:
     """Say a test there, and what came of it."""
     said = ""

@@ -108,6 +108,7 @@ def live(request: HttpRequest) -> HttpResponse:
 
 @access.requires(Permission.GPU_REQUALIFY)
 @require_POST
+@access.takes()
 def requalify(request: HttpRequest, uuid: str) -> HttpResponse:
     """Let a quarantined card work again, if the check finds nothing."""
     with access.attempt(request, target=f"gpu:{uuid}") as tried:
@@ -119,6 +120,7 @@ def requalify(request: HttpRequest, uuid: str) -> HttpResponse:
 
 @access.requires(Permission.ALERT_ACKNOWLEDGE)
 @require_POST
+@access.takes()
 def acknowledge(request: HttpRequest, event_id: int) -> HttpResponse:
     """Somebody has looked at a fault report."""
     with access.attempt(request, target=f"gpu-event:{event_id}") as tried:
@@ -132,6 +134,7 @@ def acknowledge(request: HttpRequest, event_id: int) -> HttpResponse:
 
 @access.requires(Permission.CHANGE_PROPOSE)
 @require_POST
+@access.takes(PolicyForm)
 def propose(request: HttpRequest) -> HttpResponse:
     """Propose another line of the policy; others approve it."""
     form = PolicyForm(request.POST)

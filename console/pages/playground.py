@@ -60,6 +60,7 @@ def page(request: HttpRequest) -> HttpResponse:
 @sensitive_post_parameters("content")
 @access.requires(Permission.PLAYGROUND_USE)
 @require_POST
+@access.takes(QuestionForm)
 def ask(request: HttpRequest) -> HttpResponse:
     """Ask. A script reads the answer as it comes; without one the page comes back with the whole of it."""
     client, serving = asking.grants(), current.of(request).serving

@@ -82,6 +82,7 @@ def theme(request: HttpRequest) -> HttpResponse:
 
 @access.signed_in_only
 @require_POST
+@access.takes()
 def stop_reset(request: HttpRequest) -> HttpResponse:
     """Keep one's own factors, whoever asked to take them away."""
     me = access.actor(request)

@@ -98,6 +98,7 @@ def live(request: HttpRequest) -> HttpResponse:
 
 @access.requires(Permission.QUEUE_MANAGE)
 @require_http_methods(["GET", "POST"])
+@access.takes(ReasonForm)
 def pause(request: HttpRequest) -> HttpResponse:
     """Say what a pause will do, then do it."""
     form = ReasonForm(request.POST or None)
@@ -113,6 +114,7 @@ def pause(request: HttpRequest) -> HttpResponse:
 
 @access.requires(Permission.QUEUE_MANAGE)
 @require_POST
+@access.takes()
 def resume(request: HttpRequest) -> HttpResponse:
     """Let the line go on."""
     with access.attempt(request, target="queue:batch") as tried:
@@ -139,6 +141,7 @@ def job(request: HttpRequest, ref: str) -> HttpResponse:
 
 @access.requires(Permission.QUEUE_MANAGE)
 @require_POST
+@access.takes(ReasonForm)
 def stop_job(request: HttpRequest, ref: str) -> HttpResponse:
     """End one job."""
     form = ReasonForm(request.POST)
@@ -164,6 +167,7 @@ def batch(request: HttpRequest, ref: str) -> HttpResponse:
 
 @access.requires(Permission.QUEUE_MANAGE)
 @require_POST
+@access.takes(ReasonForm)
 def stop_batch(request: HttpRequest, ref: str) -> HttpResponse:
     """End one batch."""
     form = ReasonForm(request.POST)

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 from django.utils import timezone
+from psycopg.types.json import Jsonb
 
 from appliance.audit.entry import FIELDS, NUMBER_FIELDS
 from tests.bench.site import Appliance
@@ -176,7 +177,7 @@ def _releases(connection: psycopg.Connection[Any], size: Size, now: datetime) ->
             "INSERT INTO changes_change (kind, subject, facts, quorum, proposer, digest, reason, state, message,"
             " opened_at, decided_at, executed_at) VALUES ('release.activate', %s, %s, 2, 'alice', %s, 'A newer one',"
             " 'executed', '', %s, %s, %s) RETURNING id",
-            [digest, psycopg.types.json.Jsonb(facts[0] if facts else {}), digest, at, at, at],
+            [digest, Jsonb(facts[0] if facts else {}), digest, at, at, at],
         )
         for name in ("bob", "carol"):
             connection.execute(
