@@ -10,7 +10,6 @@ its receipts, under a client that the hospital registers and grants like any oth
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import threading
@@ -25,8 +24,6 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 
-from appliance.keyring import services as keyring
-from appliance.keyring.errors import SealBrokenError
 from console import access
 from inference.clients import selectors as clients
 from inference.clients import services as keys
@@ -196,18 +193,16 @@ def _refused(error: dict[str, Any]) -> Refused:
 
 def _key(request: HttpRequest) -> str:
     """The session's key; a new one when there is none, or when the old one is about to expire."""
-    aad = f"console.session:{request.session.session_key}:{_KEPT_AS}".encode()
+    name = f"console.session:{request.session.session_key}:{_KEPT_AS}"
     kept = request.session.get(_KEPT_AS)
     if kept and timezone.now() + _MARGIN < datetime.fromisoformat(kept["expires"]):
-        try:
-            return keyring.open_(base64.b64decode(kept["sealed"]), aad=aad).decode()
-        except SealBrokenError:
-            pass  # of another session, or under a key that is gone: a new one is issued below
+        known = keys.kept_key(kept["sealed"], name=name)
+        if known is not None:
+            return known
     scope = Scope(Narrowing(phi=False), Bounds(networks=_HERE))
     issued = keys.issue_key(actor=access.actor(request), client=CLIENT, life=_LIFE, scope=scope)
-    sealed = keyring.seal(issued.plaintext.encode(), aad=aad)
     request.session[_KEPT_AS] = {
-        "sealed": base64.b64encode(sealed).decode(),
+        "sealed": keys.keep_key(issued.plaintext, name=name),
         "expires": issued.expires.isoformat(),
     }
     request.session.save()

@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from provisioning.site_config import _Table
+from provisioning.site_table import Table
 
 # Where the name or the person's own entry goes into a filter; what goes in is escaped first.
 NAME, PERSON = "{name}", "{dn}"
@@ -45,7 +43,7 @@ class Directory:
     """From the role to the full names (DN) of the groups that give it."""
 
 
-def read(table: _Table) -> Directory:
+def read(table: Table) -> Directory:
     """The table as a value; SiteError with the key and the fix when anything is odd."""
     return Directory(
         host=table.text("host"),
@@ -66,7 +64,7 @@ def read(table: _Table) -> Directory:
     )
 
 
-def _filter(table: _Table, key: str, place: str) -> str:
+def _filter(table: Table, key: str, place: str) -> str:
     value = table.text(key)
     rest = value.replace(place, "", 1) if place else value
     if not value.startswith("(") or not value.endswith(")") or (place and place not in value) or set(rest) & set("{}"):

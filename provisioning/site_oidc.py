@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from provisioning.site_config import _Table
+from provisioning.site_table import Table
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Provider:
     """From the role to the groups that give it, as the provider writes them."""
 
 
-def read(table: _Table) -> Provider:
+def read(table: Table) -> Provider:
     """The table as a value; SiteError with the key and the fix when anything is odd."""
     return Provider(
         issuer=_https(table, "issuer"),
@@ -56,7 +54,7 @@ def read(table: _Table) -> Provider:
     )
 
 
-def _https(table: _Table, key: str) -> str:
+def _https(table: Table, key: str) -> str:
     value = table.text(key)
     try:
         parts = urlsplit(value)
