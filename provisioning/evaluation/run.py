@@ -57,7 +57,7 @@ class Run:
             ("site file and secrets", self._site),
             ("PostgreSQL and Redis", self._servers),
             ("database schema and roles", self._migrate),
-            ("five people with passwords and one-time codes", self._people),
+            ("six people with passwords and one-time codes", self._people),
             ("console, LAN API, workers, sampler, sealer, engine supervisor", self._processes),
             ("a clinical application and its API key", self._client),
             ("import the evaluation bundle from its medium", self._import),

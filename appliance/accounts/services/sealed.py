@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
+from django_otp import devices_for_user
 
 from appliance.accounts import services as people
-from appliance.accounts.models import Person, TotpDevice
+from appliance.accounts.models import Person
 from appliance.accounts.permissions import Role
 from appliance.accounts.rules import SEALED_ACCOUNT
 from appliance.accounts.services.attempts import locked_person
@@ -44,6 +45,7 @@ def unseal(*, actor: str, until: datetime) -> Opened:
     person.failures, person.locked_until = 0, None
     person.set_password(password)
     person.save()
+    _forget_factors(person)
     seed = people.enrol_totp(actor=actor, username=USERNAME, confirmed=True)
     audit.record(actor=actor, action=Action.PERSON_UNSEALED, target=USERNAME, detail={"until": until.isoformat()})
     return Opened(USERNAME, password, seed, until)
@@ -51,10 +53,16 @@ def unseal(*, actor: str, until: datetime) -> Opened:
 
 @transaction.atomic
 def seal(*, actor: str) -> None:
-    """Out of use: no password, no generator, no session."""
+    """Out of use: no password, no factor of any kind, no session."""
+    people.deactivate(actor=actor, username=USERNAME)
     person = locked_person(USERNAME)
-    person.is_active = False
     person.set_unusable_password()
-    person.save(update_fields=["is_active", "password"])
-    TotpDevice.objects.filter(user_id=person.pk).delete()
+    person.save(update_fields=["password"])
+    _forget_factors(person)
     audit.record(actor=actor, action=Action.PERSON_SEALED, target=USERNAME)
+
+
+def _forget_factors(person: Person) -> None:
+    # Whatever was enrolled while it was open, too: the next opening is other people's.
+    for device in devices_for_user(person, confirmed=None):
+        device.delete()
