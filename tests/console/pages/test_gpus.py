@@ -52,7 +52,7 @@ def test_every_reading_of_a_card_is_on_its_page_in_words(door: Enter) -> None:
     for words in (
         "1 of 1 expected cards present", "12.0 GiB of 140.4 GiB", "2.0 kWh since the driver was loaded",
         "0 uncorrected, 2 corrected since the driver was loaded", "1 uncorrected, 40 corrected in its life",
-        "2 rows replaced", "One waits for a reset", "NVLink 3, PCIe replays 4", "4000 (1.0 GiB)",
+        "2 rows replaced", "Needs a reset", "NVLink 3, PCIe replays 4", "4000 (1.0 GiB)",
         "Driver 580.95.05, library 13.580.95.05", "The driver has reported no fault.", "The kernel log cannot be read",
     ):  # fmt: skip
         assert words in page, words

@@ -121,6 +121,7 @@ def test_the_status_needs_no_key_and_tells_nothing_of_any_request(lan: Lan) -> N
     assert {name: value for name, value in reply.json.items() if name != "lanes"} == {
         "status": "ok",
         "reasons": [],
+        "capacity": "full",
         "model": {"id": lans.MODEL, "release_digest": lans.DIGEST},
     }
 
