@@ -65,7 +65,7 @@ def line() -> Line:
             failed=Count("id", filter=hour & Q(state=Job.State.FAILED)),
         )
     )
-    rows: list[dict[str, Any]] = sorted(found, key=lambda row: row["client"])
+    rows: list[dict[str, Any]] = sorted(map(dict, found), key=lambda row: row["client"])
     oldest = [row["oldest"] for row in rows if row["oldest"] is not None]
     return Line(
         depth=sum(row["queued"] for row in rows),

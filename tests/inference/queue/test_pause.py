@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from appliance.audit import selectors as log
 from inference.policy.rules import Rights
-from inference.queue import feeder, rules, selectors, services
+from inference.queue import rules, selectors, services
 from inference.queue.errors import BatchError, JobFinishedError, JobNotFoundError, PauseError
 from inference.queue.models import Job, Pause
 from inference.queue.tasks import Bench
@@ -66,7 +66,7 @@ def test_nobody_is_rung_for_while_it_is_paused_and_everybody_afterwards(rights: 
 def test_a_turn_that_is_paused_ends_what_runs_and_gives_back_what_it_had_not_begun(
     rights: Rights, bench: Bench, engine: EngineStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeder.rules, "RENEW_S", 0.05)
+    monkeypatch.setattr(rules, "RENEW_S", 0.05)
     engine.tokens, engine.pause_s = ("word ",) * 4, 0.4
     count = bench.width + 20
     ref = batches.submit(rights, batches.lines(count))
