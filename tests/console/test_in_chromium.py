@@ -19,7 +19,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from tests.appliance import cast
 from tests.console import sitemap
-from tests.console.browse import EVERY_LOOK, Found, Visit, browse, chromium
+from tests.console.browse import EVERY_LOOK, REPOSITORY, Found, Visit, browse, chromium
 from tests.console.conftest import Enter
 from tests.console.door import SignedIn
 from tests.console.furnished import Furnished, furnish
@@ -33,8 +33,8 @@ pytestmark = [
 CAST = ("", "alice", "bob", "dave", "erin")
 # Opened by GET and no page of their own: parts of pages, and doors that lead on.
 NO_PAGES = re.compile(r"-live$|^sign-in-code$")
-# Where a picture of every page goes; without it none is taken.
-PICTURES = os.environ.get("PICTURES", "")
+# Where a picture of every page goes.
+PICTURES = os.environ.get("PICTURES", str(REPOSITORY / "var" / "screenshots"))
 
 Browsed = Callable[[list[Visit]], dict[str, Found]]
 
