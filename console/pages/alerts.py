@@ -13,7 +13,7 @@ from appliance.alerts import selectors as alerts
 from appliance.alerts import services as alerting
 from appliance.alerts.errors import NoSuchAlertError
 from appliance.alerts.services import channels
-from console import access
+from console import access, current
 
 _HOURS = [(1, "1 hour"), (4, "4 hours"), (12, "12 hours"), (24, "1 day"), (72, "3 days"), (168, "7 days")]
 
@@ -91,7 +91,7 @@ def test_channel(request: HttpRequest, channel: str) -> HttpResponse:
 
 def _context(request: HttpRequest) -> dict[str, object]:
     silences = alerts.silences()
-    standing = alerts.standing()
+    standing = current.of(request).alerts
     return {
         "standing": [{"alert": alert, "silence": silences.get(alert.key)} for alert in standing],
         "urgent": sum(1 for alert in standing if alert.severity.value == "critical"),

@@ -16,9 +16,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from appliance.accounts.permissions import Permission
-from appliance.alerts import selectors as alerts
 from appliance.alerts.rules import Alert, Severity
-from console import access, charts
+from console import access, charts, current
 from inference.telemetry import rules
 from inference.telemetry import selectors as telemetry
 from inference.telemetry import services as acting
@@ -93,7 +92,6 @@ class CardPanel:
 def index(request: HttpRequest) -> HttpResponse:
     """Every card ever seen, present ones first; then the faults reported, and what is done about each kind."""
     context = _context(request) | {
-        "policy": telemetry.policy_lines(),
         "policy_form": PolicyForm() if access.may(request, Permission.CHANGE_PROPOSE) else None,
     }
     return render(request, "console/gpus/list.html", context)
@@ -148,10 +146,10 @@ def propose(request: HttpRequest) -> HttpResponse:
 
 
 def _context(request: HttpRequest) -> dict[str, object]:
-    standing = [alert for alert in alerts.standing() if alert.key.startswith((rules.PREFIX, rules.SILENT))]
+    standing = [alert for alert in current.of(request).alerts if alert.key.startswith((rules.PREFIX, rules.SILENT))]
     window = telemetry.WINDOWS.get(request.GET.get("window", ""))
     past = telemetry.history(window) if window else {}
-    views, sampler = telemetry.cards(), telemetry.sampler()
+    views, sampler, policy = telemetry.cards(), telemetry.sampler(), telemetry.policy_lines()
     return {
         "critical": any(alert.severity is Severity.CRITICAL for alert in standing),
         "sampler": sampler,
@@ -159,7 +157,8 @@ def _context(request: HttpRequest) -> dict[str, object]:
         "held": [view for view in views if view.held],
         "standing": standing,
         "events": telemetry.events(limit=25),
-        "actions": {kind.value: line.action.label for kind, line in telemetry.policy().items()},
+        "policy": policy,
+        "actions": {item.fault.value: item.line.action.label for item in policy},
         "windows": [(NOW, "Five minutes"), *((item.name, item.label) for item in telemetry.WINDOWS.values())],
         "window": window.name if window else NOW,
         "may_requalify": access.may(request, Permission.GPU_REQUALIFY),
