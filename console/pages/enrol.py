@@ -42,6 +42,7 @@ class ShownForm(forms.Form):
 
 
 @access.requires(Permission.STAFF_MANAGE)
+@access.step_up
 @require_POST
 @access.takes()
 @sensitive_variables("code")

@@ -119,6 +119,7 @@ def decide(request: HttpRequest, review_id: int, username: str) -> HttpResponse:
 
 
 @access.requires(Permission.ACCESS_REVIEW)
+@access.step_up
 @require_POST
 @access.takes()
 def sign(request: HttpRequest, review_id: int) -> HttpResponse:

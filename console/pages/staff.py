@@ -101,6 +101,7 @@ def deactivate(request: HttpRequest, username: str) -> HttpResponse:
 
 
 @access.requires(Permission.PHI_GRANT)
+@access.step_up
 @require_POST
 @access.takes(PatientsForm)
 def patients(request: HttpRequest, username: str) -> HttpResponse:

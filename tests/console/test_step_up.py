@@ -28,6 +28,8 @@ SENSITIVE = {
     "client-rotate",
     "person",
     "person-deactivate",
+    "person-enrolment",
+    "person-patients",
     "person-reset-agree",
     "person-reset-ask",
     "profile-generator",
@@ -35,6 +37,7 @@ SENSITIVE = {
     "profile-key-new",
     "profile-key-remove",
     "profile-recovery",
+    "review-sign",
 }
 REAL_TIME = time.time
 
