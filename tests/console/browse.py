@@ -34,6 +34,9 @@ RULES = {
 }
 SIDEWAYS = "document.documentElement.scrollWidth - window.innerWidth"
 
+# A session goes on only in the browser that it began in: who signs in for a visit says to be this one.
+AGENT = "Mozilla/5.0 (X11; Linux x86_64) Chrome/150.0.0.0 isoward-tests"
+
 
 @dataclass(frozen=True)
 class Visit:
@@ -191,7 +194,7 @@ def main() -> int:
             visit = Visit(**raw)
             key = json.dumps([visit.cookies, visit.scripts])
             if key not in contexts:
-                contexts[key] = browser.new_context(java_script_enabled=visit.scripts)
+                contexts[key] = browser.new_context(java_script_enabled=visit.scripts, user_agent=AGENT)
                 contexts[key].add_cookies(
                     [{"name": name, "value": value, "url": told["base"]} for name, value in visit.cookies.items()]
                 )

@@ -10,6 +10,8 @@ from django.utils import timezone
 
 from appliance.alerts import services as alerting
 from appliance.alerts.rules import Severity
+from appliance.emergency import services as emergency
+from appliance.reviews import services as reviews
 from inference.clients import services as clients
 from inference.policy.ask import Ask
 from inference.policy.catalog import TASKS, Lane
@@ -42,6 +44,8 @@ class Furnished:
     alert: int
     job: str
     batch: str
+    review: int
+    opening: int
 
 
 def furnish(stage: Stage, people: Mapping[str, cast.Member]) -> Furnished:
@@ -61,7 +65,11 @@ def furnish(stage: Stage, people: Mapping[str, cast.Member]) -> Furnished:
     )  # fmt: skip
     alerting.open_(actor="test", key="audit.late", severity=Severity.WARNING, title="The seal is late")
     alerting.close(actor="test", key="audit.late", reason="sealed again")
-    return Furnished(served, proposed, change, import_, key, alert.id, job, batch)
+    cast.forget_used_codes()
+    bob = people["bob"]
+    opening = emergency.ask(actor="bob", reason="Nobody answers.", password=bob.password, code=bob.code())
+    review = reviews.open_(actor="grace")
+    return Furnished(served, proposed, change, import_, key, alert.id, job, batch, review, opening)
 
 
 def _refused_import(stage: Stage) -> int:

@@ -17,11 +17,12 @@ from django.conf import settings
 from django.test import Client
 from pytest_django.live_server_helper import LiveServer
 
+from appliance.audit import selectors as log
 from tests.appliance import cast
 from tests.console import sitemap
-from tests.console.browse import EVERY_LOOK, REPOSITORY, Found, Visit, browse, chromium
+from tests.console.browse import AGENT, EVERY_LOOK, REPOSITORY, Found, Visit, browse, chromium
 from tests.console.conftest import Enter
-from tests.console.door import SignedIn
+from tests.console.door import SignedIn, enter
 from tests.console.furnished import Furnished, furnish
 from tests.inference.releases.stage import Stage
 
@@ -30,9 +31,12 @@ pytestmark = [
     pytest.mark.skipif(not chromium(), reason="chromium is not installed"),
 ]
 
-CAST = ("", "alice", "bob", "dave", "erin")
+CAST = ("", "alice", "bob", "dave", "erin", "grace")
 # Opened by GET and no page of their own: parts of pages, and doors that lead on.
-NO_PAGES = re.compile(r"-live$|^sign-in-code$")
+NO_PAGES = re.compile(r"-live$|-csv$|-json$|^sign-in-provider-back$")
+# On a box with people, without an identity provider, to somebody who is between no steps: nothing there to look at here.
+# tests/browser/ opens them on boxes of their own.
+ELSEWHERE = {"enrol", "first-boot", "first-boot-people", "sign-in-clock", "sign-in-code", "sign-in-provider"}
 # Where a picture of every page goes.
 PICTURES = os.environ.get("PICTURES", str(REPOSITORY / "var" / "screenshots"))
 
@@ -48,7 +52,8 @@ def browsed(live_server: LiveServer) -> Browsed:
 @pytest.fixture
 def people(transactional_db: None, door: Enter) -> Mapping[str, SignedIn | None]:
     """The cast with open sessions, and a stranger."""
-    return {name: door(name) if name else None for name in CAST}
+    browser = {"user-agent": AGENT}
+    return {name: enter(door(name).member, Client(headers=browser)) if name else None for name in CAST}
 
 
 def members(people: Mapping[str, SignedIn | None]) -> dict[str, cast.Member]:
@@ -67,9 +72,12 @@ def addresses(made: Furnished | None) -> dict[str, str]:
     paths = {}
     with pytest.MonkeyPatch.context() as patch:
         if made:
+            record = log.search(log.Query(), limit=1)[0]
             for key, value in {
+                "shard": record.shard, "seq": record.seq,
                 "digest": made.proposed, "change_id": made.change, "import_id": made.import_, "prefix": made.key,
                 "alert_id": made.alert, "username": "bob", "ref": made.job,
+                "review_id": made.review, "opening_id": made.opening,
             }.items():  # fmt: skip
                 patch.setitem(sitemap.FILLED, key, str(value))
         for address in sitemap.addresses():
@@ -114,11 +122,16 @@ def check(found: Mapping[str, Found]) -> None:
 ACTS = {
     "sign-out", "import-start", "import-cancel", "release-propose", "release-roll-back", "change-approve",
     "change-reject", "change-withdraw", "client-suspend", "client-revoke", "person-deactivate", "profile-theme",
-    "audit-verify", "alert-acknowledge", "playground-ask", "queue-resume", "job-stop", "batch-stop",
+    "audit-verify", "alert-acknowledge", "playground-ask", "queue-resume", "job-stop", "batch-stop", "alert-channel-test",
+    "emergency-agree", "emergency-ask", "emergency-close", "emergency-review", "gpu-event-acknowledge", "gpu-policy",
+    "gpu-requalify", "person-enrolment", "person-patients", "person-reset-agree", "person-reset-ask",
+    "person-reset-withdraw", "person-sign-out", "profile-generator-remove", "profile-key-remove", "profile-reset-stop",
+    "profile-session-end", "profile-sessions-end-all", "review-begin", "review-decide", "review-sign",
 }  # fmt: skip
 # Name a row, and an empty box has none.
 ROWS = {
     "import", "release", "change", "client", "client-grants", "client-issue", "client-rotate", "person", "audit-record", "job", "batch",
+    "alert-silence", "emergency-opening", "person-factors", "review",
 }  # fmt: skip
 
 
@@ -126,7 +139,7 @@ def test_every_page_of_a_box_in_use_is_accessible_in_every_look(
     people: Mapping[str, SignedIn | None], stage: Stage, browsed: Browsed
 ) -> None:
     made, unopened = visits(people, furnish(stage, members(people)), "full")
-    assert unopened == ACTS, "a page nobody of the cast opened: nothing was looked at there"
+    assert sorted(unopened ^ (ACTS | ELSEWHERE)) == [], "a page nobody of the cast opened: nothing was looked at there"
     check(browsed(made))
 
 
@@ -134,7 +147,7 @@ def test_every_page_of_an_empty_box_is_accessible_in_every_look(
     people: Mapping[str, SignedIn | None], stage: Stage, browsed: Browsed
 ) -> None:
     made, unopened = visits(people, None, "empty")
-    assert unopened <= ACTS | ROWS
+    assert sorted(unopened - (ACTS | ROWS | ELSEWHERE)) == []
     check(browsed(made))
 
 
