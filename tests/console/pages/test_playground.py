@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as live_settings
+from django.test import Client
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
@@ -17,9 +18,9 @@ from inference.clients import selectors as clients
 from inference.clients import services as client_services
 from inference.policy.catalog import TASKS, Form
 from provisioning.site_config import Site
-from tests.console.browse import Visit, browse, chromium
+from tests.console.browse import AGENT, Visit, browse, chromium
 from tests.console.conftest import Enter
-from tests.console.door import SignedIn, records, text
+from tests.console.door import SignedIn, enter, records, text
 from tests.simulators import lan as lans
 from tests.simulators.engine import EngineStandIn
 from tests.waiting import until
@@ -61,7 +62,7 @@ def served(transactional_db: None, port: int, engine: EngineStandIn, settings: S
 
 @pytest.fixture
 def alice(transactional_db: None, door: Enter) -> SignedIn:
-    return door("alice")
+    return enter(door("alice").member, Client(headers={"user-agent": AGENT}))
 
 
 def question(**changes: Any) -> dict[str, Any]:
