@@ -1,4 +1,4 @@
-"""Grace enrols a security key, signs in with it, replaces her generator and makes recovery codes, in a real Chromium.
+"""Nora enrols a security key, signs in with it, replaces her generator and makes recovery codes, in a real Chromium.
 
 The key is Chromium's own virtual authenticator: the browser's whole WebAuthn, with nothing plugged in.
 """
@@ -18,10 +18,10 @@ from tests.browser.test_every_page import SIDEWAYS
 pytestmark = pytest.mark.timeout(600)
 
 WIDTHS = (1440, 360)
-GRACE = Person(
-    username="grace",
-    display_name="Grace Holm",
-    password="grace-has-a-long-password",
+NORA = Person(
+    username="nora",
+    display_name="Nora Holm",
+    password="nora-has-a-long-password",
     roles=["viewer"],
     totp_seed="JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",
 )
@@ -42,8 +42,8 @@ def picture(page: Page, name: str) -> None:
 
 def first_step(visitor: Visitor) -> Page:
     page = visitor.open("/sign-in")
-    page.get_by_label("Name", exact=True).fill(GRACE.username)
-    page.get_by_label("Password").fill(GRACE.password)
+    page.get_by_label("Name", exact=True).fill(NORA.username)
+    page.get_by_label("Password").fill(NORA.password)
     page.get_by_role("button", name="Continue").click()
     page.get_by_role("heading", name="Second factor").wait_for()
     return page
@@ -73,18 +73,18 @@ def with_virtual_key(visitor: Visitor) -> None:
     )
 
 
-def test_grace_enrols_a_key_and_signs_in_with_it(box: Box, visit: Visit) -> None:
-    box.manage("create_person", stdin=json.dumps(vars(GRACE)))
+def test_nora_enrols_a_key_and_signs_in_with_it(box: Box, visit: Visit) -> None:
+    box.manage("create_person", stdin=json.dumps(vars(NORA)))
     # Keys are bound to a name: under 127.0.0.1 there are none.
-    grace = visit("", home=f"http://localhost:{box.layout.console_port}")
-    with_virtual_key(grace)
-    page = first_step(grace)
+    nora = visit("", home=f"http://localhost:{box.layout.console_port}")
+    with_virtual_key(nora)
+    page = first_step(nora)
     picture(page, "sign-in-code")
-    page.get_by_label("Code").fill(GRACE.code())
+    page.get_by_label("Code").fill(NORA.code())
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("heading", name="Overview").wait_for()
 
-    grace.open("/profile/keys/new")
+    nora.open("/profile/keys/new")
     picture(page, "key-new")
     page.get_by_label("What you call it").fill("Blue key")
     page.get_by_role("button", name="Enrol the key").click()
@@ -92,49 +92,49 @@ def test_grace_enrols_a_key_and_signs_in_with_it(box: Box, visit: Visit) -> None
     picture(page, "profile-with-key")
     sign_out(page)
 
-    first_step(grace)
+    first_step(nora)
     picture(page, "sign-in-key")
     page.get_by_role("button", name="Use security key").click()
     page.get_by_role("heading", name="Overview").wait_for()
-    grace.open("/profile")
+    nora.open("/profile")
     expect(page.get_by_text("Signed in with your password and a security key.")).to_be_visible()
-    replaces_her_generator(grace)
-    recovery = makes_recovery_codes(grace)
+    replaces_her_generator(nora)
+    recovery = makes_recovery_codes(nora)
     sign_out(page)
 
-    first_step(grace)
+    first_step(nora)
     page.get_by_role("link", name="My codes are always refused").click()
     picture(page, "sign-in-clock")
     page.get_by_role("link", name="Back to one code").click()
     page.get_by_label("Code").fill(recovery)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_text("That recovery code is used up; 9 are left.").wait_for()
-    grace.open("/step-up?next=/profile&again=1")
+    nora.open("/step-up?next=/profile&again=1")
     picture(page, "step-up")
     page.get_by_role("button", name="Use security key").click()
     page.get_by_text("Nothing was changed yet: repeat the step now.").wait_for()
 
     erin = visit("erin")
-    erin.open("/staff/grace/factors")
+    erin.open("/staff/nora/factors")
     expect(erin.page.get_by_text("Blue key")).to_be_visible()
     picture(erin.page, "person-factors")
     page.get_by_role("button", name="Sign out everywhere").click()
     expect(page.get_by_text("You are signed out here and everywhere else.")).to_be_visible()
 
 
-def replaces_her_generator(grace: Visitor) -> None:
-    page = grace.open("/profile/generator")
+def replaces_her_generator(nora: Visitor) -> None:
+    page = nora.open("/profile/generator")
     page.get_by_role("button", name="Make the secret").click()
     secret = page.locator("code.secret").inner_text().replace(" ", "")
     picture(page, "generator-new")
-    new = Person(**{**vars(GRACE), "totp_seed": secret})
+    new = Person(**{**vars(NORA), "totp_seed": secret})
     page.get_by_label("The code it shows now").fill(new.code())
     page.get_by_role("button", name="It works").click()
     page.get_by_text("Your new generator counts from now on.").wait_for()
 
 
-def makes_recovery_codes(grace: Visitor) -> str:
-    page = grace.open("/profile/recovery")
+def makes_recovery_codes(nora: Visitor) -> str:
+    page = nora.open("/profile/recovery")
     page.get_by_role("button", name="Make ten codes").click()
     expect(page.locator("ol.codes li")).to_have_count(10)
     code = page.locator("ol.codes li").first.inner_text()
@@ -144,8 +144,8 @@ def makes_recovery_codes(grace: Visitor) -> str:
 
 
 def test_a_key_that_does_not_answer_is_said_and_a_code_is_still_there(box: Box, visit: Visit) -> None:
-    grace = visit("", home=f"http://localhost:{box.layout.console_port}")
-    page = first_step(grace)
+    nora = visit("", home=f"http://localhost:{box.layout.console_port}")
+    page = first_step(nora)
     # No key is plugged in for this browser: the browser gives up at once instead of after a minute.
     page.evaluate(
         "() => { navigator.credentials.get = () => Promise.reject(new DOMException('', 'NotAllowedError')); }"
