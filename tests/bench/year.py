@@ -17,7 +17,10 @@ import psycopg
 from django.utils import timezone
 from psycopg.types.json import Jsonb
 
+from appliance.accounts.models import Person
+from appliance.alerts.models import Alert
 from appliance.audit.entry import FIELDS, NUMBER_FIELDS
+from inference.telemetry.models import Gpu
 from tests.bench.site import Appliance
 
 SHARD = 900
@@ -79,13 +82,11 @@ def fill(running: Appliance, size: Size) -> None:
         _clients(connection, size)
         _releases(connection, size, now)
         _jobs(connection, size, now)
-        _alerts(connection, now)
-        for at in _days(now, 60):
-            connection.execute(
-                "INSERT INTO accounts_person (username, display_name, roles, is_active, created_at, failures, password)"
-                " VALUES (%s, %s, '{viewer}', true, %s, 0, '!')",
-                [f"person-{at:%j}", f"Person {at:%j}", at],
-            )
+        _alerts(now)
+        Person.objects.bulk_create(
+            Person(username=f"person-{number}", display_name=f"Person {number}", roles=["viewer"], password="!")
+            for number in range(PEOPLE)
+        )
         connection.execute("VACUUM ANALYZE")
 
 
@@ -117,12 +118,13 @@ def _records(connection: psycopg.Connection[Any], size: Size, now: datetime) -> 
 
 def _samples(connection: psycopg.Connection[Any], now: datetime) -> None:
     """A day of raw readings of eight cards, one each second."""
-    for index in range(CARDS):
-        connection.execute(
-            "INSERT INTO telemetry_gpu (uuid, index, name, serial, pci, memory_total, first_seen, last_seen)"
-            " VALUES (%s, %s, 'NVIDIA H100', '', %s, 85899345920, %s, %s)",
-            [f"GPU-{index:08d}", index, f"0000:{index:02x}:00.0", now - timedelta(days=365), now],
+    Gpu.objects.bulk_create(
+        Gpu(
+            uuid=f"GPU-{index:08d}", index=index, name="NVIDIA H100", pci=f"0000:{index:02x}:00.0",
+            memory_total=85_899_345_920, first_seen=now - timedelta(days=365), last_seen=now,
         )
+        for index in range(CARDS)
+    )  # fmt: skip
     connection.execute(
         """
         INSERT INTO telemetry_sample (gpu_id, at, utilisation_percent, memory_used, temperature_c, power_mw)
@@ -207,13 +209,14 @@ def _jobs(connection: psycopg.Connection[Any], size: Size, now: datetime) -> Non
     )
 
 
-def _alerts(connection: psycopg.Connection[Any], now: datetime) -> None:
-    for number, at in enumerate(_days(now, 2000)):
-        connection.execute(
-            "INSERT INTO alerts_alert (key, severity, title, detail, opened_at, acknowledged_by, closed_at)"
-            " VALUES (%s, 'warning', 'GPU is warm', '83 degrees', %s, '', %s)",
-            [f"gpu.temperature.{number}", at, None if number < 12 else at + timedelta(minutes=9)],
+def _alerts(now: datetime) -> None:
+    Alert.objects.bulk_create(
+        Alert(
+            key=f"gpu.temperature.{number}", severity="warning", title="GPU is warm", detail="83 degrees", opened_at=at,
+            closed_at=None if number < 12 else at + timedelta(minutes=9),
         )
+        for number, at in enumerate(_days(now, 2000))
+    )  # fmt: skip
 
 
 def _days(now: datetime, count: int) -> Iterator[datetime]:
