@@ -273,10 +273,7 @@ def cancel_batch(*, actor: str, rights: policy.Rights, ref: str, request_id: str
         raise BatchError("batch_finished", "that batch has ended")
     if row.state == Batch.State.CANCELLING:
         return
-    now = timezone.now()
-    row.state, row.cancelling = Batch.State.CANCELLING, now
-    row.save(update_fields=["state", "cancelling"])
-    stop_lines(row, "cancelled")
+    stop_whole(row)
     audit.record(
         actor=actor,
         action=Action.BATCH_CANCELLED,
@@ -299,9 +296,9 @@ def end_batches(*, actor: str, only: str = "") -> tuple[str, ...]:
     ended = []
     for row in open_.order_by("id"):
         if row.state == Batch.State.CANCELLING:
-            stop_lines(row, "cancelled")  # again: an attempt that ended meanwhile may have gone back into the line
+            _stop_lines(row, "cancelled")  # again: an attempt that ended meanwhile may have gone back into the line
         elif row.expires < now:
-            stop_lines(row, "batch_expired")
+            _stop_lines(row, "batch_expired")
         elif row.state == Batch.State.VALIDATING:
             continue
         if selectors.has_unfinished(row.pk):
@@ -329,8 +326,16 @@ def _last_state(row: Batch) -> str:
     return Batch.State.EXPIRED if stopped else Batch.State.COMPLETED
 
 
+@unaudited("a part of the cancel, which is recorded")
+def stop_whole(row: Batch) -> None:
+    """The batch is being ended, and its lines with it. The row is the caller's, locked."""
+    row.state, row.cancelling = Batch.State.CANCELLING, timezone.now()
+    row.save(update_fields=["state", "cancelling"])
+    _stop_lines(row, "cancelled")
+
+
 @unaudited("a part of the cancel or of the end, which is recorded")
-def stop_lines(row: Batch, code: str) -> None:
+def _stop_lines(row: Batch, code: str) -> None:
     """What waits ends now; what runs is told, and its worker looks every few seconds."""
     jobs = Job.objects.filter(batch=row)
     jobs.filter(state=Job.State.QUEUED).update(

@@ -7,19 +7,13 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.utils import timezone
 
 from appliance.audit import services as audit
 from appliance.audit.actions import Action
-from inference.queue.errors import (
-    BatchError,
-    BatchNotFoundError,
-    JobFinishedError,
-    JobNotFoundError,
-    PauseError,
-)
+from inference.queue.errors import BatchError, BatchNotFoundError, JobNotFoundError, PauseError
 from inference.queue.models import Batch, Job, Pause
-from inference.queue.services.batches import stop_lines
+from inference.queue.services.batches import stop_whole
+from inference.queue.services.jobs import stop
 
 
 @transaction.atomic
@@ -48,12 +42,7 @@ def stop_job(*, actor: str, ref: str, reason: str, request_id: str = "") -> None
     row = Job.objects.select_for_update().filter(ref=ref).first()
     if row is None:
         raise JobNotFoundError
-    if row.state not in {Job.State.QUEUED, Job.State.RUNNING}:
-        raise JobFinishedError("job_finished", "that job has ended")
-    row.cancel_requested = True
-    if row.state == Job.State.QUEUED:
-        row.state, row.code, row.finished, row.payload = Job.State.CANCELLED, "cancelled", timezone.now(), None
-    row.save()
+    stop(row)
     audit.record(
         actor=actor,
         action=Action.JOB_CANCELLED,
@@ -72,9 +61,7 @@ def stop_batch(*, actor: str, ref: str, reason: str, request_id: str = "") -> No
         raise BatchNotFoundError
     if row.finished is not None or row.state == Batch.State.CANCELLING:
         raise BatchError("batch_finished", "that batch has ended or is being ended")
-    row.state, row.cancelling = Batch.State.CANCELLING, timezone.now()
-    row.save(update_fields=["state", "cancelling"])
-    stop_lines(row, "cancelled")
+    stop_whole(row)
     audit.record(
         actor=actor,
         action=Action.BATCH_CANCELLED,
