@@ -29,6 +29,29 @@ class CodeForm(forms.Form):
     )
 
 
+def code_field(label: str, help_text: str = "") -> forms.CharField:
+    """Six digits of a generator. Not stripped and not read as a number, as above."""
+    return forms.CharField(
+        label=label,
+        help_text=help_text,
+        max_length=64,
+        strip=False,
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "class": "code"}),
+    )
+
+
+class ProofForm(forms.Form):
+    """Both factors again, for an act that is signed with them."""
+
+    password = forms.CharField(
+        label="Your password",
+        max_length=1024,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+    code = code_field("One-time code", "A fresh one: each code counts once, the one you signed in with too.")
+
+
 class KeyForm(forms.Form):
     """What a security key answered; a script of ours fills it in."""
 

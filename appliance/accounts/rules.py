@@ -224,9 +224,14 @@ def plain_recovery_code(written: str) -> str | None:
     return written.replace("-", "").lower() if _RECOVERY.fullmatch(written) else None
 
 
-def printed_recovery_code(plain: str) -> str:
-    """A recovery code in groups of four, so that it can be copied by hand."""
+def in_fours(plain: str) -> str:
+    """A code in groups of four, so that it can be copied by hand."""
     return "-".join(plain[at : at + 4] for at in range(0, len(plain), 4))
+
+
+def out_of_fours(written: str) -> str:
+    """A code as it was made, from how somebody wrote it: in capitals, with blanks, with hyphens or without."""
+    return "".join(written.lower().split()).replace("-", "")
 
 
 def counter_went_back(*, known: int, shown: int) -> bool:

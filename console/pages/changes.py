@@ -20,7 +20,7 @@ from appliance.accounts import selectors as accounts
 from appliance.accounts.permissions import Permission
 from appliance.changes import selectors as changes
 from appliance.changes import services as changing
-from console import access, current, diff, listing
+from console import access, current, diff, listing, second_factor
 from inference.releases import selectors as releases
 
 LEVELS = {"executed": "well", "failed": "failed", "rejected": "failed"}
@@ -61,24 +61,6 @@ class ChangeFilter(forms.Form):
         choices=[("", "any"), *((key, word) for key, word in WORDS.items() if key not in changes.UNDECIDED)],
     )
     proposer = forms.CharField(label="Proposed by", required=False, max_length=150)
-
-
-class ApproveForm(forms.Form):
-    """Both factors again."""
-
-    password = forms.CharField(
-        label="Your password",
-        max_length=1024,
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
-    )
-    code = forms.CharField(
-        label="One-time code",
-        help_text="A fresh one: each code counts once, the one you signed in with too.",
-        max_length=64,
-        strip=False,
-        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "class": "code"}),
-    )
 
 
 class RejectForm(forms.Form):
@@ -140,10 +122,10 @@ def live(request: HttpRequest, change_id: int) -> HttpResponse:
 @sensitive_post_parameters("password", "code")
 @access.requires(Permission.CHANGE_APPROVE)
 @require_POST
-@access.takes(ApproveForm)
+@access.takes(second_factor.ProofForm)
 def approve(request: HttpRequest, change_id: int) -> HttpResponse:
     """Sign the change; the last signature carries it out."""
-    form = ApproveForm(request.POST)
+    form = second_factor.ProofForm(request.POST)
     if not form.is_valid():
         access.say(request, access.FAILED, "Your password and a one-time code are needed. Nothing was signed.")
         return redirect("change", change_id)
@@ -210,7 +192,7 @@ def _context(request: HttpRequest, change_id: int) -> dict[str, Any]:
         "names": {row.username: row.display_name for row in accounts.people()},
         "deployment": deployment,
         "moving": change.state == "approved" or starting,
-        "approve_form": ApproveForm() if line.mine else None,
+        "approve_form": second_factor.ProofForm() if line.mine else None,
         "reject_form": RejectForm() if line.mine else None,
         "may_withdraw": change.state == "open"
         and change.proposer == me

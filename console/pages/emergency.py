@@ -14,27 +14,10 @@ from appliance.accounts.services import sealed
 from appliance.emergency import rules
 from appliance.emergency import selectors as emergencies
 from appliance.emergency import services as emergency
-from console import access, shown_seed
+from console import access, second_factor, shown_seed
 
 
-class AgreeForm(forms.Form):
-    """Both factors again."""
-
-    password = forms.CharField(
-        label="Your password",
-        max_length=1024,
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
-    )
-    code = forms.CharField(
-        label="One-time code",
-        max_length=64,
-        strip=False,
-        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "class": "code"}),
-    )
-
-
-class AskForm(AgreeForm):
+class AskForm(second_factor.ProofForm):
     """Why, and both factors."""
 
     reason = forms.CharField(label="Reason", max_length=rules.MOST_TEXT, widget=forms.Textarea(attrs={"rows": 2}))
@@ -109,7 +92,7 @@ def detail(request: HttpRequest, opening_id: int) -> HttpResponse:
         "may_review": opening.state == "closed"
         and access.may(request, Permission.ACCESS_REVIEW)
         and me not in opening.tally.agreed,
-        "form": AgreeForm(),
+        "form": second_factor.ProofForm(),
         "finding": FindingForm(),
     }
     return render(request, "console/emergency/detail.html", context)
@@ -118,10 +101,10 @@ def detail(request: HttpRequest, opening_id: int) -> HttpResponse:
 @sensitive_post_parameters("password", "code")
 @access.requires(Permission.EMERGENCY_OPEN)
 @require_POST
-@access.takes(AgreeForm)
+@access.takes(second_factor.ProofForm)
 def agree(request: HttpRequest, opening_id: int) -> HttpResponse:
     """Agree; the last one is shown how to get in, on this answer and nowhere else."""
-    form = AgreeForm(request.POST)
+    form = second_factor.ProofForm(request.POST)
     if not form.is_valid():
         access.say(request, access.FAILED, "Your password and a one-time code are needed. Nothing was opened.")
         return redirect("emergency-opening", opening_id)

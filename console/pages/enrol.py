@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from appliance.accounts.errors import EnrolmentError
 from appliance.accounts.permissions import Permission
 from appliance.accounts.services import enrolment
-from console import access, shown_seed
+from console import access, second_factor, shown_seed
 from console.pages import sign_in
 
 _TICKET = "enrolment_ticket"
@@ -33,12 +33,7 @@ class GivenForm(forms.Form):
 class ShownForm(forms.Form):
     """A code of the new generator."""
 
-    shown = forms.CharField(
-        label="The code it shows now",
-        max_length=64,
-        strip=False,
-        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "class": "code"}),
-    )
+    shown = second_factor.code_field("The code it shows now")
 
 
 @access.requires(Permission.STAFF_MANAGE)

@@ -24,12 +24,7 @@ from console import access, second_factor, shown_seed
 class ConfirmForm(forms.Form):
     """A code of the new generator."""
 
-    code = forms.CharField(
-        label="The code it shows now",
-        max_length=64,
-        strip=False,
-        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "class": "code"}),
-    )
+    code = second_factor.code_field("The code it shows now")
 
 
 class NewKeyForm(second_factor.KeyForm):

@@ -21,7 +21,7 @@ from appliance.accounts import rules
 from appliance.accounts import selectors as accounts
 from appliance.accounts.errors import AccountError, FirstBootOverError, FirstBootSecretError
 from appliance.accounts.services import first_boot
-from console import access, shown_seed
+from console import access, second_factor, shown_seed
 from console.pages import errors
 
 _SITTING = "first_boot_sitting"
@@ -61,12 +61,7 @@ class NewcomerForm(forms.Form):
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
-    code = forms.CharField(
-        label="The code the generator shows now",
-        max_length=64,
-        strip=False,
-        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "class": "code"}),
-    )
+    code = second_factor.code_field("The code the generator shows now")
 
     def clean_username(self) -> str:
         """Held to the rule for names here, so that the field is marked and not the page."""

@@ -39,13 +39,13 @@ def give(*, actor: str, username: str) -> str:
         person=person, defaults={"digest": _digest(code), "expires_at": timezone.now() + rules.ENROLMENT_FOR}
     )
     audit.record(actor=actor, action=Action.PERSON_ENROLMENT_GIVEN, target=username)
-    return "-".join(code[at : at + 4] for at in range(0, len(code), 4))
+    return rules.in_fours(code)
 
 
 @unaudited("it only hashes")
 def ticket(*, code: str) -> str:
     """What a session keeps of a code that was typed in: enough to go on, and not the code."""
-    return _digest("".join(code.lower().split()).replace("-", ""))
+    return _digest(rules.out_of_fours(code))
 
 
 @unaudited("the enrolment itself is recorded; a wrong code is recorded here and counts as a failed sign-in")

@@ -67,7 +67,7 @@ def make_secret(*, actor: str) -> str:
         },
     )
     audit.record(actor=actor, action=Action.FIRST_BOOT_OPENED, target="first-boot")
-    return "-".join(secret[at : at + 4] for at in range(0, len(secret), 4))
+    return rules.in_fours(secret)
 
 
 @unaudited("a wrong secret is recorded by `_refuse`; what a sitting leads to is recorded when it finishes")
@@ -76,7 +76,7 @@ def begin(*, actor: str, secret: str) -> str:
     if not selectors.is_first_boot():
         raise FirstBootOverError
     row = FirstBoot.objects.filter(number=1).first()
-    given = _digest("".join(secret.lower().split()).replace("-", ""))
+    given = _digest(rules.out_of_fours(secret))
     if row is None or not _is_open(row) or not hmac.compare_digest(row.secret_digest, given):
         FirstBoot.objects.filter(number=1, done_at=None).update(tries=F("tries") + 1)
         _refuse(actor, FirstBootSecretError.code)

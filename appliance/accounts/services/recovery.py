@@ -37,7 +37,7 @@ def make(*, actor: str, username: str, count: int = rules.RECOVERY_CODES) -> tup
     RecoveryCode.objects.filter(sheet=sheet).delete()
     RecoveryCode.objects.bulk_create(RecoveryCode(sheet=sheet, digest=_digest(person, code)) for code in codes)
     audit.record(actor=actor, action=Action.PERSON_RECOVERY_CODES_MADE, target=username, detail={"count": len(codes)})
-    return tuple(rules.printed_recovery_code(code) for code in codes)
+    return tuple(rules.in_fours(code) for code in codes)
 
 
 @unaudited("a refusal is counted and recorded by the door; what succeeds is recorded in `_use`")
