@@ -54,9 +54,7 @@ def void(repetitions: Sequence[Repetition], *, control: str, figure: str) -> lis
     """For each repetition the loads of it that decide nothing, and why."""
     loads = sorted({load for repetition in repetitions for load in repetition["loads"]})
     middle = {
-        load: statistics.median(_figures(repetitions, load, control, figure))
-        for load in loads
-        if _figures(repetitions, load, control, figure)
+        load: statistics.median(figures) for load in loads if (figures := _figures(repetitions, load, control, figure))
     }
     return [
         {

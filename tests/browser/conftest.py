@@ -24,6 +24,8 @@ from provisioning.evaluation.site_file import REPOSITORY
 from tests.box import Box
 
 SCREENSHOTS = REPOSITORY / "var" / "screenshots"
+SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+LOOKED_AT = (1440, 390, 360)
 HERE = Path(__file__).parent
 # Two cores run an engine, a browser and eleven processes: a page may take its time, a promise may not.
 PATIENCE_MS = 60_000
@@ -74,6 +76,19 @@ class Visitor:
         page.get_by_label("One-time code").fill(self.box.code(self.name))
         page.get_by_role("button", name=f"Approve change {change_id}").click()
         page.get_by_text(f"You have signed change {change_id}.").wait_for()
+
+
+def look(page: Page, name: str) -> None:
+    """A page's picture, light and dark, wide and narrow; and nothing scrolls sideways."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for width in LOOKED_AT:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate(SIDEWAYS) <= 0, f"{name} scrolls sideways at {width}"
+            page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
+    page.set_viewport_size({"width": LOOKED_AT[0], "height": 900})
+    page.emulate_media(color_scheme="light")
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import pytest
 
 from tests.box import Box
-from tests.browser.conftest import SCREENSHOTS, Visit, Visitor
+from tests.browser.conftest import SCREENSHOTS, SIDEWAYS, Visit, Visitor
 
 pytestmark = pytest.mark.timeout(600)
 
 WIDTHS = (1440, 390)
 NARROWEST = 360
-SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from appliance.accounts import services as accounts
 from appliance.accounts.models import Person
 from inference.clients import services as clients
 from tests.appliance import cast
-from tests.browser.conftest import SCREENSHOTS
+from tests.browser.conftest import look
 from tests.simulators.provider import SECRET, IdentityProvider
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
-WIDTHS = (1440, 390, 360)
-SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 PASSWORDS = ("ines-has-a-long-password", "sven-has-a-long-password")
 
 
@@ -55,19 +53,6 @@ def page(chromium: Browser, live_server: LiveServer) -> Iterator[Page]:
     context.close()
     # Chromium itself notes a refused form and a page that is gone; anything else is ours.
     assert [problem for problem in problems if "403" not in problem and "404" not in problem] == []
-
-
-def look(page: Page, name: str) -> None:
-    """Its picture, light and dark, wide and narrow; and nothing scrolls sideways."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate(SIDEWAYS) <= 0, f"{name} scrolls sideways at {width}"
-            page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
-    page.set_viewport_size({"width": 1440, "height": 900})
-    page.emulate_media(color_scheme="light")
 
 
 def code(seed: str, *, steps: int = 0) -> str:

@@ -12,12 +12,10 @@ from playwright.sync_api import Page, expect
 
 from provisioning.evaluation.people import Person
 from tests.box import Box
-from tests.browser.conftest import SCREENSHOTS, Visit, Visitor
-from tests.browser.test_every_page import SIDEWAYS
+from tests.browser.conftest import Visit, Visitor, look
 
 pytestmark = pytest.mark.timeout(600)
 
-WIDTHS = (1440, 360)
 NORA = Person(
     username="nora",
     display_name="Nora Holm",
@@ -25,19 +23,6 @@ NORA = Person(
     roles=["viewer"],
     totp_seed="JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",
 )
-
-
-def picture(page: Page, name: str) -> None:
-    """What a page looks like at a desk and on a telephone, light and dark; it may not scroll sideways."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate(SIDEWAYS) <= 0, f"{name} scrolls sideways at {width}"
-            page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
-    page.emulate_media(color_scheme="light")
-    page.set_viewport_size({"width": WIDTHS[0], "height": 900})
 
 
 def first_step(visitor: Visitor) -> Page:
@@ -79,21 +64,21 @@ def test_nora_enrols_a_key_and_signs_in_with_it(box: Box, visit: Visit) -> None:
     nora = visit("", home=f"http://localhost:{box.layout.console_port}")
     with_virtual_key(nora)
     page = first_step(nora)
-    picture(page, "sign-in-code")
+    look(page, "sign-in-code")
     page.get_by_label("Code").fill(NORA.code())
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("heading", name="Overview").wait_for()
 
     nora.open("/profile/keys/new")
-    picture(page, "key-new")
+    look(page, "key-new")
     page.get_by_label("What you call it").fill("Blue key")
     page.get_by_role("button", name="Enrol the key").click()
     page.get_by_text("Blue key is enrolled.").wait_for()
-    picture(page, "profile-with-key")
+    look(page, "profile-with-key")
     sign_out(page)
 
     first_step(nora)
-    picture(page, "sign-in-key")
+    look(page, "sign-in-key")
     page.get_by_role("button", name="Use security key").click()
     page.get_by_role("heading", name="Overview").wait_for()
     nora.open("/profile")
@@ -104,20 +89,20 @@ def test_nora_enrols_a_key_and_signs_in_with_it(box: Box, visit: Visit) -> None:
 
     first_step(nora)
     page.get_by_role("link", name="My codes are always refused").click()
-    picture(page, "sign-in-clock")
+    look(page, "sign-in-clock")
     page.get_by_role("link", name="Back to one code").click()
     page.get_by_label("Code").fill(recovery)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_text("That recovery code is used up; 9 are left.").wait_for()
     nora.open("/step-up?next=/profile&again=1")
-    picture(page, "step-up")
+    look(page, "step-up")
     page.get_by_role("button", name="Use security key").click()
     page.get_by_text("Nothing was changed yet: repeat the step now.").wait_for()
 
     erin = visit("erin")
     erin.open("/staff/nora/factors")
     expect(erin.page.get_by_text("Blue key")).to_be_visible()
-    picture(erin.page, "person-factors")
+    look(erin.page, "person-factors")
     page.get_by_role("button", name="Sign out everywhere").click()
     expect(page.get_by_text("You are signed out here and everywhere else.")).to_be_visible()
 
@@ -126,7 +111,7 @@ def replaces_her_generator(nora: Visitor) -> None:
     page = nora.open("/profile/generator")
     page.get_by_role("button", name="Make the secret").click()
     secret = page.locator("code.secret").inner_text().replace(" ", "")
-    picture(page, "generator-new")
+    look(page, "generator-new")
     new = Person(**{**vars(NORA), "totp_seed": secret})
     page.get_by_label("The code it shows now").fill(new.code())
     page.get_by_role("button", name="It works").click()
@@ -138,7 +123,7 @@ def makes_recovery_codes(nora: Visitor) -> str:
     page.get_by_role("button", name="Make ten codes").click()
     expect(page.locator("ol.codes li")).to_have_count(10)
     code = page.locator("ol.codes li").first.inner_text()
-    picture(page, "recovery-codes")
+    look(page, "recovery-codes")
     page.get_by_role("link", name="I have them").click()
     return code
 
@@ -152,5 +137,5 @@ def test_a_key_that_does_not_answer_is_said_and_a_code_is_still_there(box: Box, 
     )
     page.get_by_role("button", name="Use security key").click()
     expect(page.get_by_role("alert")).to_contain_text("No key answered, or it was cancelled.")
-    picture(page, "sign-in-key-refused")
+    look(page, "sign-in-key-refused")
     expect(page.get_by_label("Code")).to_be_visible()

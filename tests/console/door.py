@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.test import Client
 
 from appliance.audit import selectors as log
 from tests.appliance import cast
+from tests.console.browse import AGENT
 
 if TYPE_CHECKING:
     # What the test client answers with; the name exists for the type checker only.
@@ -44,6 +46,17 @@ def enter(member: cast.Member, browser: Client) -> SignedIn:
     second = browser.post("/sign-in/code", {"code": member.code()})
     assert second.status_code == 302, "the code was refused"
     return SignedIn(member, browser)
+
+
+def in_chromium(member: cast.Member) -> SignedIn:
+    """Somebody whose session goes on in the browser that `browse` drives."""
+    return enter(member, Client(headers={"user-agent": AGENT}))
+
+
+def cookies(person: SignedIn | None) -> dict[str, str]:
+    """The session as a browser carries it; a stranger has none."""
+    name = settings.SESSION_COOKIE_NAME
+    return {name: person.browser.cookies[name].value} if person else {}
 
 
 def text(response: Page) -> str:

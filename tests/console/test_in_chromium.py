@@ -13,16 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 from django.test import Client
 from pytest_django.live_server_helper import LiveServer
 
 from appliance.audit import selectors as log
 from tests.appliance import cast
 from tests.console import sitemap
-from tests.console.browse import AGENT, EVERY_LOOK, REPOSITORY, Found, Visit, browse, chromium
+from tests.console.browse import EVERY_LOOK, REPOSITORY, Found, Visit, browse, chromium
 from tests.console.conftest import Enter
-from tests.console.door import SignedIn, enter
+from tests.console.door import SignedIn, cookies, in_chromium
 from tests.console.furnished import Furnished, furnish
 from tests.inference.releases.stage import Stage
 
@@ -52,19 +51,12 @@ def browsed(live_server: LiveServer) -> Browsed:
 @pytest.fixture
 def people(transactional_db: None, door: Enter) -> Mapping[str, SignedIn | None]:
     """The cast with open sessions, and a stranger."""
-    browser = {"user-agent": AGENT}
-    return {name: enter(door(name).member, Client(headers=browser)) if name else None for name in CAST}
+    return {name: in_chromium(door(name).member) if name else None for name in CAST}
 
 
 def members(people: Mapping[str, SignedIn | None]) -> dict[str, cast.Member]:
     """The cast without their browsers."""
     return {name: person.member for name, person in people.items() if person}
-
-
-def cookies(person: SignedIn | None) -> dict[str, str]:
-    """The session as a browser carries it."""
-    name = settings.SESSION_COOKIE_NAME
-    return {name: person.browser.cookies[name].value} if person else {}
 
 
 def addresses(made: Furnished | None) -> dict[str, str]:

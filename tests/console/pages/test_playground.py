@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.conf import settings as live_settings
-from django.test import Client
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
@@ -18,9 +17,9 @@ from inference.clients import selectors as clients
 from inference.clients import services as client_services
 from inference.policy.catalog import TASKS, Form
 from provisioning.site_config import Site
-from tests.console.browse import AGENT, Visit, browse, chromium
+from tests.console.browse import Visit, browse, chromium
 from tests.console.conftest import Enter
-from tests.console.door import SignedIn, enter, records, text
+from tests.console.door import SignedIn, cookies, in_chromium, records, text
 from tests.simulators import lan as lans
 from tests.simulators.engine import EngineStandIn
 from tests.waiting import until
@@ -62,7 +61,7 @@ def served(transactional_db: None, port: int, engine: EngineStandIn, settings: S
 
 @pytest.fixture
 def alice(transactional_db: None, door: Enter) -> SignedIn:
-    return enter(door("alice").member, Client(headers={"user-agent": AGENT}))
+    return in_chromium(door("alice").member)
 
 
 def question(**changes: Any) -> dict[str, Any]:
@@ -198,8 +197,7 @@ def test_whatever_a_model_writes_is_text_in_chromium_and_no_element_comes_of_it(
     served: EngineStandIn, alice: SignedIn, live_server: LiveServer
 ) -> None:
     served.tokens = HOSTILE
-    name = live_settings.SESSION_COOKIE_NAME
-    session = {name: alice.browser.cookies[name].value}
+    session = cookies(alice)
     wanted = {
         "elements": "document.getElementById('answer-text').children.length",
         "text": "document.getElementById('answer-text').textContent",
@@ -226,8 +224,7 @@ def test_whatever_a_model_writes_is_text_in_chromium_and_no_element_comes_of_it(
 @pytest.mark.skipif(not chromium(), reason="chromium is not installed")
 def test_cancel_stops_it_in_chromium(served: EngineStandIn, alice: SignedIn, live_server: LiveServer) -> None:
     served.pause_s = 2
-    name = live_settings.SESSION_COOKIE_NAME
-    session = {name: alice.browser.cookies[name].value}
+    session = cookies(alice)
     steps = [
         ("press", "#playground [type=submit]", ""),
         ("wait", "#answer-state:text('Answering')", ""),
