@@ -155,8 +155,11 @@ def chat_body(record: Any = None, **changes: Any) -> dict[str, Any]:
 
 @contextmanager
 def api_process(log: Path, *, site: Path | None = None) -> Iterator[int]:
-    """The real program: gunicorn's ASGI worker as production starts it, on a free port. `site`: another site file."""
-    with log.open("ab") as out:
+    """The real program: gunicorn's ASGI worker as production starts it, on a free port. `site`: another site file.
+
+    The log is its own: beside it stands its socket, which a second process would take over, and take away as it ends.
+    """
+    with log.open("xb") as out:
         port = _free_port()
         process = subprocess.Popen(
             gunicorn(

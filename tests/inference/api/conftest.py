@@ -73,19 +73,19 @@ def corpus_lan(released: None, api_port: int, api_log: Path, django_db_blocker: 
 def wide_lan(
     released: None,
     tmp_path_factory: pytest.TempPathFactory,
-    api_log: Path,
     django_db_blocker: DjangoDbBlocker,
 ) -> Iterator[lans.Lan]:
     """The same box with an engine that takes thousands at once, behind an API process of its own."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))
-    wide = tmp_path_factory.mktemp("wide") / "site.toml"
+    folder = tmp_path_factory.mktemp("wide")
+    wide, log = folder / "site.toml", folder / "api.log"
     plain = private_site.LAYOUT.site_file.read_text(encoding="utf-8")
     wide.write_text(plain.replace("max_num_seqs = 8", "max_num_seqs = 4096"), encoding="utf-8")
     stand_in = EngineStandIn(settings.SITE.engine_socket("a")).start()
-    with django_db_blocker.unblock(), lans.api_process(api_log, site=wide) as port:
+    with django_db_blocker.unblock(), lans.api_process(log, site=wide) as port:
         name = f"ward-{next(numbers)}"
-        found = lans.Lan(port, api_log, stand_in, client=name, key=lans.new_key(name, lane="stat"))
+        found = lans.Lan(port, log, stand_in, client=name, key=lans.new_key(name, lane="stat"))
         until(lambda: found.ask("GET", "/v1/models/default").status == 200, 10, "the API knows the key and the release")
         yield found
     stand_in.stop()

@@ -21,13 +21,14 @@ CARD = rules.Card(uuid="GPU-1", index=0, name="H200", serial="1", pci="00000000:
 
 
 @pytest.fixture
-def gpu_lan(db: None, tmp_path: Path, api_log: Path, engine: EngineStandIn) -> Iterator[Lan]:
+def gpu_lan(db: None, tmp_path: Path, engine: EngineStandIn) -> Iterator[Lan]:
     """The same box with one card expected, behind an API process of its own."""
     file = tmp_path / "site.toml"
     plain = private_site.LAYOUT.site_file.read_text(encoding="utf-8")
     file.write_text(plain.replace("expected = 0", "expected = 1"), encoding="utf-8")
-    with lans.api_process(api_log, site=file) as port:
-        found = Lan(port, api_log, engine, client="icu", key=lans.new_key("icu", lane="stat"))
+    log = tmp_path / "api.log"
+    with lans.api_process(log, site=file) as port:
+        found = Lan(port, log, engine, client="icu", key=lans.new_key("icu", lane="stat"))
         see()
         until(lambda: found.ask("GET", "/v1/models/default").status == 200, 10, "the API knows the key and the release")
         yield found
