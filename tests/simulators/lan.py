@@ -19,7 +19,7 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from psycopg.rows import dict_row
 from psycopg.sql import SQL
@@ -212,11 +212,12 @@ def new_key(name: str = "ward-7", **grants: Any) -> str:
 
 
 def new_key_with(name: str, *, features: list[str], tools: list[str] | None = None) -> str:
-    """A key whose client may ask more of the engine than text."""
-    key = new_key(name)
-    Client.objects.filter(name=name).update(features=features, tools=tools or [])
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT pg_notify('{selectors.CHANGED}', '')")
+    """A key whose client may ask more of the engine than text. One commit, or the doors know the key before its features."""
+    with transaction.atomic():
+        key = new_key(name)
+        Client.objects.filter(name=name).update(features=features, tools=tools or [])
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT pg_notify('{selectors.CHANGED}', '')")
     return key
 
 
