@@ -65,6 +65,11 @@ class Scene:
         """The process now running under this name; 0 when none is."""
         return supervisor.read_table(self.layout.base).get(program, {}).get("pid", 0)
 
+    def last_words(self, target: str) -> str:
+        """The end of the log of a target's program: the stack is gone when somebody reads the fault."""
+        log = self.layout.logs / f"{target.split('-', maxsplit=1)[0]}.log"
+        return " | ".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else "it has no log"
+
     def children(self, program: str) -> list[int]:
         pid = self.pid(program)
         with suppress(psutil.Error):
