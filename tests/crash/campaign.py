@@ -121,7 +121,7 @@ class Campaign:
         try:
             until(there, BACK_S, f"{target.name} is back")
         except AssertionError as error:
-            self.faults.append(Fault("not_back", str(error)))
+            self.faults.append(Fault("not_back", f"{error}; {scene.last_words(target.name)}"))
             return False
         return True
 
