@@ -26,7 +26,7 @@ import psycopg
 from provisioning import site_config
 from provisioning.evaluation import people, request, stack, supervisor
 from provisioning.evaluation.child import die_with_parent
-from provisioning.evaluation.site_file import REPOSITORY, Layout
+from provisioning.evaluation.site_file import REPOSITORY, Layout, end_of
 from tests.simulators.evaluation_publisher import EvaluationPublisher
 from tests.waiting import until
 
@@ -121,10 +121,7 @@ class Box:
     def log(self, name: str = "") -> str:
         """The end of a process's log, or of `make up`'s own words."""
         path = self.layout.logs / f"{name}.log" if name else self.layout.base / "up.log"
-        try:
-            return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-25:])
-        except OSError:
-            return f"(no {path})"
+        return end_of(path, 25)
 
     # -- the ways in ---------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from provisioning import site_config, site_keys
 from provisioning.evaluation import clinical, people, request, stack, standing, supervisor
-from provisioning.evaluation.site_file import Layout, write
+from provisioning.evaluation.site_file import Layout, end_of, write
 from provisioning.evaluation.steps import Step, Steps
 
 BUNDLE_FOLDER = "evaluation"
@@ -242,7 +242,7 @@ class Run:
 
     def _wait(self, step: Step, done: Callable[[], bool], seconds: float, what: str, log: str) -> None:
         if not self.keeper.wait_until(done, seconds):
-            tail = _tail(self.layout.logs / f"{log}.log")
+            tail = end_of(self.layout.logs / f"{log}.log", 12)
             raise RunError(f"waited {seconds:.0f} s in vain: {what}. Last of {self.layout.logs / log}.log:\n{tail}")
 
 
@@ -263,13 +263,6 @@ def _answers(listener: site_config.Listener, path: str) -> bool:
     except OSError:
         return False
     return status < 500
-
-
-def _tail(path: Path) -> str:
-    try:
-        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
-    except OSError:
-        return "(no log)"
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -102,6 +102,14 @@ class Layout:
         return self.base / "people.json"
 
 
+def end_of(log: Path, lines: int) -> str:
+    """A program's last words, for whoever reads the fault; a log that cannot be read is no second fault."""
+    try:
+        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    except OSError:
+        return f"(no {log})"
+
+
 def write(layout: Layout) -> site_config.Site:
     """Make the directories and the site file, read it back, return what it says."""
     for directory in (layout.base / "state" / "static", layout.base / "run", layout.logs):

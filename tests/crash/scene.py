@@ -23,7 +23,7 @@ from provisioning import site_config
 from provisioning.evaluation import stack as product
 from provisioning.evaluation import supervisor
 from provisioning.evaluation.child import die_with_parent
-from provisioning.evaluation.site_file import Layout
+from provisioning.evaluation.site_file import Layout, end_of
 from tests.crash import stack
 from tests.crash.workload import CUT, Door
 from tests.waiting import until
@@ -67,8 +67,7 @@ class Scene:
 
     def last_words(self, target: str) -> str:
         """The end of the log of a target's program: the stack is gone when somebody reads the fault."""
-        log = self.layout.logs / f"{target.split('-', maxsplit=1)[0]}.log"
-        return " | ".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else "it has no log"
+        return end_of(self.layout.logs / f"{target.split('-', maxsplit=1)[0]}.log", 5)
 
     def children(self, program: str) -> list[int]:
         pid = self.pid(program)

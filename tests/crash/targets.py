@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import psutil
 import psycopg
@@ -54,17 +52,13 @@ def _beats(scene: Scene) -> bool:
     """It has its schedule: from then on it rings.
 
     How that shows depends on the Python: ndbm (Debian's) keeps the file open and writes it at the end only; dumb writes it
-    at the start and keeps nothing open. Ages are compared, not times of day: a clock may be set while beat runs.
+    at the start and keeps nothing open.
     """
     kept = scene.layout.base / "run" / "beat"
     with suppress(psutil.Error, OSError):
         beat = psutil.Process(scene.pid("beat"))
-        if any(file.path.startswith(str(kept)) for file in beat.open_files()):
-            return True
-        after_the_name = Path(f"/proc/{beat.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        started = int(after_the_name[19]) / os.sysconf("SC_CLK_TCK")  # proc_pid_stat(5), field 22: ticks since boot
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - started
-        return any(time.time() - path.stat().st_mtime < age for path in kept.parent.glob("beat*"))
+        is_open = any(file.path.startswith(str(kept)) for file in beat.open_files())
+        return is_open or any(path.stat().st_mtime > beat.create_time() for path in kept.parent.glob("beat*"))
     return False
 
 
